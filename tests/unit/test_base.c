@@ -1,0 +1,22 @@
+/* base: the first failure is kept, numbers convert. */
+#include "base/failure.h"
+#include "tests/test.h"
+
+#include <errno.h>
+#include <string.h>
+
+TEST(failure_keeps_the_first_cause)
+{
+	struct failure f = {0};
+
+	CHECK_EQ(failure_set(&f, -EINVAL, "do this", "first %d", 1), -EINVAL);
+	CHECK_EQ(failure_set(&f, -EIO, "do that", "second"), -EIO);
+	CHECK_EQ(f.err, -EINVAL);
+	CHECK(strcmp(f.what, "first 1") == 0 && strcmp(f.todo, "do this") == 0);
+}
+
+TEST(gpa_and_gfn_convert)
+{
+	CHECK_EQ(gpa_gfn((gpa_t){0x12345678}).v, 0x12345);
+	CHECK_EQ(gfn_gpa((gfn_t){0x100000}).v, 0x100000000);
+}
