@@ -1,0 +1,250 @@
+/* The stub, and what its exits mean. See proxy.h. */
+#include "vm/proxy.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include <linux/kvm.h>
+#include <sys/ioctl.h>
+
+#include "base/log.h"
+
+/* Stub layout, offsets from its start. The stack is shared by all proxies: frames are pushed to it and never read. */
+enum {
+	STUB_GDT = 0x0,
+	STUB_IDT = 0x800,
+	STUB_HANDLERS = 0x1000,
+	STUB_HANDLER_BYTES = 16,
+	STUB_FINISH = 0x2000,
+	STUB_IDLE = 0x2100,
+	STUB_STACK_TOP = PROXY_STUB_BYTES,
+};
+
+enum {
+	SEL_CODE = 8,
+	SEL_DATA = 16,
+	VECTOR_NMI = 2,
+	VECTOR_FIRST_LEGAL = 16, /* SDM 3A 11.5.2: fixed interrupts have vectors 16..255 */
+	LAPIC_SPIV = 0xf0,
+	LAPIC_SPIV_ENABLED = 0x1ff,
+	LAPIC_TPR = 0x80,
+	APIC_BASE_BSP = 1 << 8,
+	APIC_BASE_X2APIC = 1 << 10,
+	APIC_BASE_ENABLED = 1 << 11,
+	APIC_BASE_ADDRESS = 0xfee00000,
+};
+
+static void put32(uint8_t *to, uint32_t v)
+{
+	memcpy(to, &v, sizeof v);
+}
+
+static void stub_build_idt(uint8_t *to, uint32_t base)
+{
+	for (unsigned v = 0; v < 256; v++) {
+		uint32_t handler = base + STUB_HANDLERS + v * STUB_HANDLER_BYTES;
+
+		put32(to + STUB_IDT + v * 8, (SEL_CODE << 16) | (handler & 0xffff));
+		put32(to + STUB_IDT + v * 8 + 4, (handler & 0xffff0000) | 0x8e00);
+	}
+}
+
+/* mov al, v; out PROXY_PORT, al; jmp finish */
+static void stub_build_handler(uint8_t *to, unsigned v)
+{
+	unsigned at = STUB_HANDLERS + v * STUB_HANDLER_BYTES;
+	const uint8_t code[] = {0xb0, (uint8_t)v, 0xe6, PROXY_PORT, 0xe9};
+
+	memcpy(to + at, code, sizeof code);
+	put32(to + at + sizeof code, (uint32_t)(STUB_FINISH - (int)(at + sizeof code + 4)));
+}
+
+void proxy_stub_build(uint8_t *to, gpa_t stub)
+{
+	static const uint8_t finish[] = {0xb9, 0x0b, 0x08, 0, 0, 0x31, 0xc0, 0x31, 0xd2, 0x0f, 0x30, 0xbc}; /* wrmsr x2APIC EOI = 0; mov esp, imm32 */
+	static const uint8_t idle[] = {0xfb, 0xf4, 0xeb, 0xfc};                                             /* sti; hlt; jmp back */
+	static const uint64_t gdt[] = {0, 0x00cf9b000000ffff, 0x00cf93000000ffff};
+	uint32_t base = (uint32_t)stub.v;
+
+	memset(to, 0, PROXY_STUB_BYTES);
+	memcpy(to + STUB_GDT, gdt, sizeof gdt);
+	stub_build_idt(to, base);
+	for (unsigned v = 0; v < 256; v++)
+		stub_build_handler(to, v);
+	memcpy(to + STUB_FINISH, finish, sizeof finish);
+	put32(to + STUB_FINISH + sizeof finish, base + STUB_STACK_TOP);
+	memcpy(to + STUB_FINISH + sizeof finish + 4, idle, sizeof idle);
+	memcpy(to + STUB_IDLE, idle, sizeof idle);
+}
+
+static struct kvm_segment segment(uint16_t selector, uint8_t type)
+{
+	return (struct kvm_segment){.limit = 0xffffffff, .selector = selector, .type = type, .present = 1, .db = 1, .s = 1, .g = 1};
+}
+
+static int proxy_set_sregs(struct proxy *p)
+{
+	struct kvm_sregs s;
+
+	if (ioctl(p->fd, KVM_GET_SREGS, &s) < 0)
+		return -errno;
+	s.cs = segment(SEL_CODE, 11);
+	s.ds = s.es = s.fs = s.gs = s.ss = segment(SEL_DATA, 3);
+	s.gdt.base = p->stub.v + STUB_GDT;
+	s.gdt.limit = 3 * 8 - 1;
+	s.idt.base = p->stub.v + STUB_IDT;
+	s.idt.limit = 256 * 8 - 1;
+	s.cr0 = 0x11; /* PE | ET */
+	s.cr3 = s.cr4 = s.efer = 0;
+	s.apic_base = APIC_BASE_ADDRESS | APIC_BASE_ENABLED | APIC_BASE_X2APIC | (p->vcpu.v == 0 ? APIC_BASE_BSP : 0);
+	memset(s.interrupt_bitmap, 0, sizeof s.interrupt_bitmap);
+	return ioctl(p->fd, KVM_SET_SREGS, &s) < 0 ? -errno : 0;
+}
+
+static int proxy_enable_lapic(struct proxy *p)
+{
+	struct kvm_lapic_state l;
+	uint32_t spiv = LAPIC_SPIV_ENABLED, tpr = 0;
+
+	if (ioctl(p->fd, KVM_GET_LAPIC, &l) < 0)
+		return -errno;
+	memcpy(l.regs + LAPIC_SPIV, &spiv, sizeof spiv);
+	memcpy(l.regs + LAPIC_TPR, &tpr, sizeof tpr);
+	return ioctl(p->fd, KVM_SET_LAPIC, &l) < 0 ? -errno : 0;
+}
+
+/* Armed while waiting for the first SIPI: stop at any instruction. Afterwards: stop at the trampoline that SIPI named. */
+static int proxy_set_traps(struct proxy *p)
+{
+	struct kvm_guest_debug d = {.control = 0};
+
+	if (p->state == PROXY_WAIT_SIPI)
+		d.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
+	else if (p->started) {
+		d.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
+		d.arch.debugreg[0] = (uint64_t)p->trampoline << PAGE_SHIFT;
+		d.arch.debugreg[7] = 0x402; /* SDM 3B 18.2.4: G0, execute, one byte */
+	}
+	return ioctl(p->fd, KVM_SET_GUEST_DEBUG, &d) < 0 ? -errno : 0;
+}
+
+static int proxy_set_mp_state(struct proxy *p, uint32_t state)
+{
+	struct kvm_mp_state m = {.mp_state = state};
+
+	return ioctl(p->fd, KVM_SET_MP_STATE, &m) < 0 ? -errno : 0;
+}
+
+/* An NMI handler that ends without IRET leaves NMIs blocked; say that it ended. */
+static int proxy_unblock_nmi(struct proxy *p)
+{
+	struct kvm_vcpu_events e;
+
+	if (ioctl(p->fd, KVM_GET_VCPU_EVENTS, &e) < 0)
+		return -errno;
+	e.nmi.masked = 0;
+	return ioctl(p->fd, KVM_SET_VCPU_EVENTS, &e) < 0 ? -errno : 0;
+}
+
+int proxy_enter(struct proxy *p)
+{
+	struct kvm_regs r = {.rip = p->stub.v + STUB_IDLE, .rsp = p->stub.v + STUB_STACK_TOP, .rflags = 2};
+	int err = proxy_set_sregs(p);
+
+	if (err)
+		return err;
+	if (ioctl(p->fd, KVM_SET_REGS, &r) < 0)
+		return -errno;
+	p->state = PROXY_STUB;
+	err = proxy_set_traps(p);
+	if (!err)
+		err = proxy_enable_lapic(p);
+	return err ? err : proxy_set_mp_state(p, KVM_MP_STATE_RUNNABLE);
+}
+
+int proxy_park(struct proxy *p)
+{
+	int err = proxy_enter(p);
+
+	if (err)
+		return err;
+	p->state = PROXY_WAIT_INIT;
+	return proxy_set_mp_state(p, KVM_MP_STATE_UNINITIALIZED);
+}
+
+/* KVM_RUN came back without an exit: a kick, or the INIT of an AP that waited for one. */
+static int proxy_interrupted(struct proxy *p, struct proxy_irq *irq)
+{
+	struct kvm_mp_state m;
+	int err;
+
+	if (p->state != PROXY_WAIT_INIT)
+		return 0;
+	if (ioctl(p->fd, KVM_GET_MP_STATE, &m) < 0)
+		return -errno;
+	if (m.mp_state == KVM_MP_STATE_UNINITIALIZED)
+		return 0;
+	p->state = PROXY_WAIT_SIPI;
+	err = proxy_set_traps(p);
+	*irq = (struct proxy_irq){.mode = IRQ_INIT};
+	return err ? err : 1;
+}
+
+/* Stopped on the way into the guest's trampoline. A later start is reported in two calls: its INIT, then its SIPI. */
+static int proxy_sipi(struct proxy *p, struct proxy_irq *irq)
+{
+	bool again = p->state == PROXY_STUB;
+	struct kvm_sregs s;
+	int err;
+
+	if (ioctl(p->fd, KVM_GET_SREGS, &s) < 0)
+		return -errno;
+	p->trampoline = (uint8_t)(s.cs.base >> PAGE_SHIFT);
+	p->started = true;
+	p->sipi_due = again;
+	*irq = again ? (struct proxy_irq){.mode = IRQ_INIT} : (struct proxy_irq){.mode = IRQ_SIPI, .vector = p->trampoline};
+	err = proxy_enter(p);
+	return err ? err : 1;
+}
+
+static int proxy_vector(struct proxy *p, uint8_t vector, struct proxy_irq *irq)
+{
+	if (vector == VECTOR_NMI) {
+		int err = proxy_unblock_nmi(p);
+
+		*irq = (struct proxy_irq){.mode = IRQ_NMI};
+		return err ? err : 1;
+	}
+	if (vector < VECTOR_FIRST_LEGAL) /* an exception in the stub: somebody wrote to it */
+		return -EFAULT;
+	*irq = (struct proxy_irq){.mode = IRQ_FIXED, .vector = vector};
+	return 1;
+}
+
+/* The stub cannot get here by itself. Count it, start over; what was pending in the LAPIC stays pending. */
+static int proxy_repair(struct proxy *p)
+{
+	if (p->repairs++ == 0)
+		log_warn("the guest disturbed the proxy of its vCPU %u (exit %u); put back", p->vcpu.v, p->run->exit_reason);
+	return proxy_enter(p);
+}
+
+int proxy_run(struct proxy *p, struct proxy_irq *irq)
+{
+	const struct kvm_run *run = p->run;
+	int got;
+
+	if (p->sipi_due) {
+		p->sipi_due = false;
+		*irq = (struct proxy_irq){.mode = IRQ_SIPI, .vector = p->trampoline};
+		return 1;
+	}
+	if (ioctl(p->fd, KVM_RUN, 0) < 0)
+		return errno == EAGAIN || errno == EINTR ? proxy_interrupted(p, irq) : -errno;
+	if (run->exit_reason == KVM_EXIT_DEBUG && (p->state == PROXY_WAIT_SIPI || p->started))
+		return proxy_sipi(p, irq);
+	if (run->exit_reason != KVM_EXIT_IO || run->io.port != PROXY_PORT || run->io.direction != KVM_EXIT_IO_OUT)
+		return proxy_repair(p);
+	got = proxy_vector(p, *((const uint8_t *)run + run->io.data_offset), irq);
+	return got == -EFAULT ? proxy_repair(p) : got;
+}
