@@ -1,0 +1,88 @@
+/* One fragment's part of a virtual machine: KVM's VM, its memory slots, its vCPUs with their threads, and (on the devices' node) the devices.
+ *
+ * Every node creates all vCPUs. Those whose node this is run the guest; the others are proxies (vm/proxy.h) that turn what arrives for
+ * them into hooks.irq. PIO and MMIO of a vCPU on a node without the devices become hooks.io. On a single node no hook but 'end' and 'console'
+ * is ever called.
+ *
+ *   machine_open -> machine_enter_at (on the node of vCPU 0) -> machine_start -> ... -> machine_stop -> machine_close
+ *
+ * Threads: open, start, stop and close belong to one owner thread. The hooks are called on vCPU and device threads. */
+#ifndef VM_MACHINE_H
+#define VM_MACHINE_H
+
+#include "base/failure.h"
+#include "base/types.h"
+#include "dev/bus.h"
+#include "mem/ram.h"
+#include "vm/boot.h"
+#include "vm/cpuid.h"
+#include "vm/proxy.h"
+#include "vm/topology.h"
+
+/* How a guest ends. */
+enum machine_end {
+	MACHINE_POWEROFF,
+	MACHINE_RESET,        /* asked for by any of the reset registers */
+	MACHINE_PANIC,        /* told us through pvpanic */
+	MACHINE_TRIPLE_FAULT, /* a vCPU shut down */
+	MACHINE_ERROR,        /* KVM could not go on; the text says what it said */
+};
+
+struct machine_hooks {
+	void *owner;
+	/* The guest is over; called once, the first reason wins. This node's vCPUs leave by themselves; must not call machine_stop(). */
+	void (*end)(void *owner, enum machine_end why, const char *text);
+	/* Bytes the guest wrote to its serial console. Devices' node only; must not block for long. */
+	void (*console)(void *owner, const void *bytes, size_t n);
+	/* Carry out an access on the node of the devices and wait for it: data in for a write, out for a read. Called on the vCPU's own thread.
+	 * -errno: give up, the VM stops. */
+	int (*io)(void *owner, vcpu_t from, enum bus_space space, uint64_t addr, void *data, unsigned bytes, bool write);
+	/* Something arrived in this node's LAPIC of a vCPU that runs elsewhere. Called on the proxy's thread; may wait. */
+	void (*irq)(void *owner, vcpu_t to, struct proxy_irq irq);
+};
+
+struct machine_config {
+	struct topology topology;
+	node_t self, devices_node;
+	const struct ram *ram;           /* laid out and mapped; outlives the machine */
+	const struct cpuid_table *cpuid; /* the meet of all nodes; read during machine_open only */
+	uint32_t tsc_khz;                /* guest TSC frequency; 0: the host's own */
+	struct machine_hooks hooks;
+};
+
+struct machine;
+
+int machine_open(struct machine **out, const struct machine_config *c, struct failure *f) MUST_CHECK;
+void machine_close(struct machine *m);
+
+/* Where vCPU 0 starts (from boot_load). On its node, before machine_start. */
+int machine_enter_at(struct machine *m, const struct boot_entry *e, struct failure *f) MUST_CHECK;
+
+/* Guest TSC = host TSC + offset on every vCPU here. Before start: at once; afterwards each vCPU's thread does it at its next exit, having been kicked. */
+int machine_set_tsc_offset(struct machine *m, uint64_t offset) MUST_CHECK;
+
+/* Start all vCPU threads. -errno: none runs. */
+int machine_start(struct machine *m, struct failure *f) MUST_CHECK;
+
+/* Kick all vCPUs out for good and join their threads. A vCPU that waits for memory or for hooks.io comes out when that ends: fail those first. */
+void machine_stop(struct machine *m);
+
+/* Inject into a vCPU that runs here what its proxy caught elsewhere (x2APIC id = vCPU index). Any thread, never waits. -EINVAL: not one of ours. */
+int machine_deliver(struct machine *m, vcpu_t to, struct proxy_irq irq) MUST_CHECK;
+
+/* An access another node sent here because the devices are here. Any thread that may wait for the bus lock. */
+void machine_io(struct machine *m, enum bus_space space, uint64_t addr, void *data, unsigned bytes, bool write);
+
+/* Keys for the guest's serial console; returns how many were taken. Devices' node. Any thread. */
+size_t machine_console_input(struct machine *m, const void *bytes, size_t n);
+
+/* Press the ACPI power button. Devices' node. Any thread. */
+void machine_power_button(struct machine *m);
+
+/* KVM's TSC frequency for a VM on this host in kHz. */
+int machine_host_tsc_khz(uint32_t *khz, struct failure *f) MUST_CHECK;
+
+struct machine_vcpu_stats { uint64_t exits, io, mmio, kicks, irqs; };
+void machine_vcpu_stats(const struct machine *m, vcpu_t vcpu, struct machine_vcpu_stats *out);
+
+#endif

@@ -1,0 +1,58 @@
+/* One vCPU file descriptor of KVM: creation, the state it starts from, entering it, and getting it back out.
+ *
+ * An ioctl on a vCPU that another thread has inside KVM_RUN blocks, so from the moment a vCPU's thread runs, only that thread calls these, except
+ * vcpu_kick(). The same struct serves vCPUs that run the guest and those that are proxies (vm/proxy.h borrows fd and run). */
+#ifndef VM_VCPU_H
+#define VM_VCPU_H
+
+#include <pthread.h>
+
+#include "base/failure.h"
+#include "base/types.h"
+#include "vm/boot.h"
+#include "vm/cpuid.h"
+
+struct kvm_run;
+
+struct vcpu {
+	vcpu_t id;
+	int fd;
+	struct kvm_run *run;
+	size_t run_bytes;
+	pthread_t thread; /* valid while 'threaded' */
+	bool threaded;
+};
+
+/* Create it in the VM and map its run page; v is zeroed first. -errno. */
+int vcpu_open(struct vcpu *v, int vm_fd, size_t run_bytes, vcpu_t id, struct failure *f) MUST_CHECK;
+void vcpu_close(struct vcpu *v);
+
+/* table: this vCPU's, from cpuid_vcpu(). Before anything that depends on CPUID (LAPIC mode, registers). */
+int vcpu_set_cpuid(struct vcpu *v, const struct cpuid_table *table, struct failure *f) MUST_CHECK;
+
+/* As after power-on, but with the LAPIC in x2APIC mode: vCPU 0 runnable at the reset vector (see vcpu_set_entry), the others waiting for INIT and SIPI. */
+int vcpu_reset(struct vcpu *v, struct failure *f) MUST_CHECK;
+
+/* Where the boot loader left the first vCPU. */
+int vcpu_set_entry(struct vcpu *v, const struct boot_entry *e, struct failure *f) MUST_CHECK;
+
+/* Guest TSC frequency; a host that cannot scale accepts only its own (-ENOTSUP). */
+int vcpu_set_tsc_khz(struct vcpu *v, uint32_t khz) MUST_CHECK;
+
+/* Guest TSC = this host's TSC + offset, at once. -errno as KVM says (needs KVM_VCPU_TSC_OFFSET, Linux 5.16). */
+int vcpu_set_tsc_offset(struct vcpu *v, uint64_t offset) MUST_CHECK;
+int vcpu_get_tsc_offset(struct vcpu *v, uint64_t *offset) MUST_CHECK;
+
+/* Enter once. 0: an exit is in v->run; -EINTR: kicked or asked to look around (kicks are consumed); other -errno: KVM refused. */
+int vcpu_enter(struct vcpu *v) MUST_CHECK;
+
+/* Make the next or current vcpu_enter() return -EINTR soon. Any thread, any time between open and close. */
+void vcpu_kick(struct vcpu *v);
+
+/* Install the empty handler of the kick signal. Once a process, before threads. */
+int vcpu_kick_init(void) MUST_CHECK;
+
+/* Registers in a few log lines, after something went wrong. */
+void vcpu_dump(struct vcpu *v);
+
+#endif
