@@ -22,7 +22,8 @@ struct bus;
 int bus_open(struct bus **out) MUST_CHECK;
 void bus_close(struct bus *b);
 
-/* -EEXIST when the range overlaps another, -ENOSPC when the table is full. The name must outlive the bus. */
+/* Add and remove: with the bus lock held (as every handler has it), or before any vCPU runs.
+ * -EEXIST when the range overlaps another, -ENOSPC when the table is full. The name must outlive the bus. */
 int bus_add(struct bus *b, enum bus_space space, uint64_t base, uint64_t bytes, const struct bus_ops *ops, void *dev, const char *name) MUST_CHECK;
 void bus_remove(struct bus *b, enum bus_space space, uint64_t base);
 
@@ -33,6 +34,10 @@ bool bus_write(struct bus *b, enum bus_space space, uint64_t addr, const void *d
 /* For device threads that change register state outside a handler (a worker completing a request). */
 void bus_lock(struct bus *b);
 void bus_unlock(struct bus *b);
+
+/* The value of an access, and back: little-endian, 1 to 8 bytes. */
+uint64_t bus_get(const void *data, unsigned bytes);
+void bus_put(void *data, unsigned bytes, uint64_t value);
 
 /* How a device raises interrupts; filled in by vm/, called with or without the bus lock, any thread, never blocks. */
 struct irq_sink {

@@ -1,0 +1,27 @@
+/* A device's own thread, for what a bus handler must not do: touch guest memory, call out to something that may block.
+ *
+ * ring() asks for one run of 'work' that begins after the ring; rings that come while one is due are merged. work() runs with no lock held.
+ * Threads: ring from anywhere, also with the bus lock held (its mutex is a leaf). close waits for a running work() to return, so whatever that
+ * may block on must have been ended first; never close with the bus lock held. A zeroed worker is closed: ring and close do nothing. */
+#ifndef DEV_WORKER_H
+#define DEV_WORKER_H
+
+#include "base/types.h"
+
+#include <pthread.h>
+
+struct worker {
+	pthread_mutex_t lock; /* guards rung and stop */
+	pthread_cond_t bell;
+	pthread_t thread;
+	void (*work)(void *dev);
+	void *dev;
+	bool open, rung, stop;
+};
+
+/* name: of the thread, at most 15 bytes. -errno when there is no thread to be had. */
+int worker_open(struct worker *w, const char *name, void (*work)(void *dev), void *dev) MUST_CHECK;
+void worker_ring(struct worker *w);
+void worker_close(struct worker *w);
+
+#endif
