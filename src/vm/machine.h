@@ -1,6 +1,6 @@
 /* One fragment's part of a virtual machine: KVM's VM, its memory slots, its vCPUs with their threads, and (on the devices' node) the devices.
  *
- * Every node creates all vCPUs. Those whose node this is run the guest; the others are proxies (vm/proxy.h) that turn what arrives for
+ * Every node creates all vCPUs. Those in vcpus_here run the guest; the others are proxies (vm/proxy.h) that turn what arrives for
  * them into hooks.irq. PIO and MMIO of a vCPU on a node without the devices become hooks.io. On a single node no hook but 'end' and 'console'
  * is ever called.
  *
@@ -30,7 +30,8 @@ enum machine_end {
 
 struct machine_hooks {
 	void *owner;
-	/* The guest is over; called once, the first reason wins. This node's vCPUs leave by themselves; must not call machine_stop(). */
+	/* The guest is over; called once, the first reason wins, maybe under the bus lock. This node's vCPUs leave by themselves; must not
+	 * block or call machine_stop(). */
 	void (*end)(void *owner, enum machine_end why, const char *text);
 	/* Bytes the guest wrote to its serial console. Devices' node only; must not block for long. */
 	void (*console)(void *owner, const void *bytes, size_t n);
@@ -42,8 +43,9 @@ struct machine_hooks {
 };
 
 struct machine_config {
-	struct topology topology;
-	node_t self, devices_node;
+	struct topology topology;        /* what the guest is told; does not change when a vCPU moves */
+	uint64_t vcpus_here;             /* the vCPUs that run on this node, one bit each (at first topology_vcpus(&topology, self)); the rest are proxies */
+	bool devices_here;
 	const struct ram *ram;           /* laid out and mapped; outlives the machine */
 	const struct cpuid_table *cpuid; /* the meet of all nodes; read during machine_open only */
 	uint32_t tsc_khz;                /* guest TSC frequency; 0: the host's own */

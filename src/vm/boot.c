@@ -1,0 +1,220 @@
+/* What both kernel formats need: files, memory map, command line, initrd, ACPI tables. See boot.h. */
+#include "vm/boot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "vm/acpi.h"
+#include "vm/boot_image.h"
+#include "vm/memmap.h"
+
+enum { E820_RAM = 1, E820_RESERVED = 2, CMDLINE_BYTES = 4096 };
+
+/* What every guest gets unless the user's words, which come later, say otherwise: no clock but the TSC is here to be watched or calibrated
+ * against, a virtual machine that cannot go on should end instead of hanging, and nothing polls what nobody needs. */
+static const char default_options[] = "console=ttyS0 panic=-1 clocksource=tsc tsc=reliable no-kvmclock nowatchdog 8250.nr_uarts=1";
+
+int boot_file_open(struct boot_file *file, const char *path, const char *what, struct failure *f)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), err = 0;
+	struct stat st;
+
+	*file = (struct boot_file){.path = path};
+	if (fd < 0)
+		return failure_set(f, -errno, "check the path and its permissions", "cannot open %s %s: %s", what, path, strerror(errno));
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		err = failure_set(f, -EINVAL, "give the path of a file", "%s %s is no regular file", what, path);
+	else if (st.st_size == 0)
+		err = failure_set(f, -ENOEXEC, "give a complete file", "%s %s is empty", what, path);
+	if (!err) {
+		void *at = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+
+		if (at == MAP_FAILED)
+			err = failure_set(f, -errno, "free some memory", "cannot map %s %s: %s", what, path, strerror(errno));
+		else
+			*file = (struct boot_file){.path = path, .at = at, .bytes = (uint64_t)st.st_size};
+	}
+	close(fd);
+	return err;
+}
+
+void boot_file_close(struct boot_file *file)
+{
+	if (file->at)
+		munmap((void *)file->at, file->bytes);
+	*file = (struct boot_file){.path = file->path};
+}
+
+int boot_put(const struct ram *ram, uint64_t gpa, const void *from, uint64_t bytes, const char *what, struct failure *f)
+{
+	int err = ram_write(ram, (gpa_t){gpa}, from, bytes);
+
+	if (!err)
+		return 0;
+	return failure_set(f, -ENOMEM, "give the VM more memory", "%s (%llu KiB at 0x%llx) does not fit into the VM's memory", what,
+	                   (unsigned long long)(bytes + 1023) / 1024, (unsigned long long)gpa);
+}
+
+static void map_add(struct boot_map *map, uint64_t from, uint64_t to, uint32_t type)
+{
+	if (from < to)
+		map->entry[map->entries++] = (struct boot_map_entry){from, to - from, type};
+}
+
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static void build_map(const struct ram *ram, struct boot_map *map)
+{
+	*map = (struct boot_map){0};
+	map_add(map, 0, MEMMAP_LOW_END, E820_RAM);
+	map_add(map, MEMMAP_LOW_END, 0xa0000, E820_RESERVED);
+	map_add(map, MEMMAP_ACPI, MEMMAP_KERNEL, E820_RESERVED);
+	for (unsigned i = 0; i < ram->ranges; i++) {
+		const struct ram_range *r = &ram->range[i];
+
+		map_add(map, max_u64(r->gpa.v, MEMMAP_KERNEL), r->gpa.v + r->bytes, E820_RAM);
+	}
+	map_add(map, MEMMAP_ECAM, MEMMAP_ECAM + MEMMAP_ECAM_BYTES, E820_RESERVED);
+	map_add(map, MEMMAP_PROXY_STUB, 0x100000000, E820_RESERVED);
+}
+
+/* Join defaults and the user's words. */
+static int build_cmdline(const struct boot_config *c, uint64_t longest, char text[CMDLINE_BYTES], struct failure *f)
+{
+	char tsc[48] = "";
+	int n;
+
+	if (c->tsc_khz)
+		snprintf(tsc, sizeof tsc, " tsc_early_khz=%u", c->tsc_khz);
+	n = snprintf(text, CMDLINE_BYTES, "%s%s%s%s", default_options, tsc, c->cmdline && c->cmdline[0] ? " " : "", c->cmdline ? c->cmdline : "");
+	if (n < 0 || n >= CMDLINE_BYTES || (uint64_t)n > longest)
+		return failure_set(f, -E2BIG, "shorten --append", "the kernel command line has %d bytes; this kernel takes %llu", n, (unsigned long long)longest);
+	return 0;
+}
+
+/* As high as it may be in the range the kernel lies in, so that it comes from one node; else as high as low memory allows. */
+static uint64_t place_initrd(const struct ram *ram, const struct boot_layout *l, uint64_t bytes)
+{
+	uint64_t low_end = 0;
+
+	for (unsigned i = 0; i < ram->ranges && ram->range[i].gpa.v < MEMMAP_PCI; i++) {
+		uint64_t top = min_u64(ram->range[i].gpa.v + ram->range[i].bytes, l->initrd_max);
+		uint64_t at = top < bytes ? 0 : (top - bytes) & ~(uint64_t)(PAGE_BYTES - 1);
+
+		if (ram->range[i].gpa.v <= MEMMAP_KERNEL && at >= l->kernel_end)
+			return at;
+		low_end = max_u64(low_end, top);
+	}
+	if (low_end < bytes || ((low_end - bytes) & ~(uint64_t)(PAGE_BYTES - 1)) < l->kernel_end)
+		return 0;
+	return (low_end - bytes) & ~(uint64_t)(PAGE_BYTES - 1);
+}
+
+/* A cpio archive, plain or packed by something Linux unpacks; a cut one cannot be told from a whole one without unpacking, but a packed
+ * gzip or xz ends in a way that can be seen. */
+static int judge_initrd(const struct boot_file *file, struct failure *f)
+{
+	static const struct { const char *magic; unsigned bytes; } kinds[] = {
+		{"070701", 6}, {"070702", 6}, {"\x1f\x8b", 2}, {"\xfd" "7zXZ", 5}, {"BZh", 3}, {"\x5d\x00\x00", 3}, {"\x89LZO", 4}, {"\x02\x21\x4c\x18", 4},
+		{"\x28\xb5\x2f\xfd", 4},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
+		if (file->bytes > kinds[i].bytes && memcmp(file->at, kinds[i].magic, kinds[i].bytes) == 0)
+			return 0;
+	return failure_set(f, -ENOEXEC, "give --initrd a cpio archive (newc), plain or compressed", "initrd %s is no archive Linux can unpack", file->path);
+}
+
+static int load_initrd(const struct ram *ram, const char *path, struct boot_layout *l, struct failure *f)
+{
+	struct boot_file file;
+	int err;
+
+	if (!path)
+		return 0;
+	err = boot_file_open(&file, path, "initrd", f);
+	if (!err)
+		err = judge_initrd(&file, f);
+	if (!err) {
+		l->initrd = place_initrd(ram, l, file.bytes);
+		l->initrd_bytes = file.bytes;
+		if (!l->initrd)
+			err = failure_set(f, -ENOMEM, "give the VM more memory", "initrd %s (%llu MiB) does not fit beside the kernel", path,
+			                  (unsigned long long)(file.bytes >> 20) + 1);
+	}
+	if (!err)
+		err = boot_put(ram, l->initrd, file.at, file.bytes, "the initrd", f);
+	boot_file_close(&file);
+	return err;
+}
+
+static int load_acpi(const struct ram *ram, const struct topology *topo, const struct boot_config *c, struct boot_layout *l, struct failure *f)
+{
+	struct acpi_config a = {.topology = topo, .ram = ram, .remote_distance = c->numa_distance};
+	uint8_t *image = malloc(MEMMAP_ACPI_BYTES);
+	size_t bytes = 0;
+	int err = image ? acpi_build(&a, image, MEMMAP_ACPI_BYTES, &bytes) : -ENOMEM;
+
+	if (err)
+		err = failure_set(f, err, "report this", "the ACPI tables cannot be built: %s", strerror(-err));
+	else
+		err = boot_put(ram, MEMMAP_ACPI, image, bytes, "ACPI", f);
+	l->rsdp = MEMMAP_ACPI;
+	free(image);
+	return err;
+}
+
+static int load_common(const struct ram *ram, const struct topology *topo, const struct boot_config *c, struct boot_layout *l, struct failure *f)
+{
+	static const uint64_t gdt[4] = {0, 0, 0x00cf9b000000ffff, 0x00cf93000000ffff};
+	char cmdline[CMDLINE_BYTES];
+	int err = build_cmdline(c, l->cmdline_max, cmdline, f);
+
+	if (!err)
+		err = load_initrd(ram, c->initrd, l, f);
+	if (!err)
+		err = load_acpi(ram, topo, c, l, f);
+	if (!err)
+		err = boot_put(ram, MEMMAP_GDT, gdt, sizeof gdt, "the boot descriptors", f);
+	return err ? err : boot_put(ram, MEMMAP_CMDLINE, cmdline, strlen(cmdline) + 1, "the command line", f);
+}
+
+int boot_load(const struct ram *ram, const struct topology *topo, const struct boot_config *c, struct boot_entry *out, struct failure *f)
+{
+	struct boot_layout l = {0};
+	struct boot_map map;
+	struct boot_file file;
+	bool pvh, bzimage;
+	int err = boot_file_open(&file, c->kernel, "kernel", f);
+
+	if (err)
+		return err;
+	pvh = pvh_claims(&file);
+	bzimage = !pvh && bzimage_claims(&file);
+	build_map(ram, &map);
+	if (!pvh && !bzimage)
+		err = failure_set(f, -ENOEXEC, "give --kernel a Linux bzImage, or a vmlinux built with CONFIG_PVH", "kernel %s is no kernel", c->kernel);
+	if (!err)
+		err = pvh ? pvh_load(ram, &file, &l, f) : bzimage_load(ram, &file, &l, f);
+	if (!err)
+		err = load_common(ram, topo, c, &l, f);
+	if (!err)
+		err = pvh ? pvh_describe(ram, &file, &l, &map, out, f) : bzimage_describe(ram, &file, &l, &map, out, f);
+	boot_file_close(&file);
+	return err;
+}

@@ -1,0 +1,531 @@
+/* Wires KVM, vCPU threads, memory slots and devices together. See machine.h. */
+#include "vm/machine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <linux/kvm.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+#include "base/ensure.h"
+#include "base/log.h"
+#include "vm/board.h"
+#include "vm/exit.h"
+#include "vm/memmap.h"
+#include "vm/vcpu.h"
+
+enum { SLOT_PROXY_STUB = RAM_RANGES_MAX, VCPU_STACK_BYTES = 256 * 1024, MSI_ASSERT = 1 << 14 };
+
+/* One guest CPU on this node. Counters belong to its thread. */
+struct cpu {
+	struct machine *m;
+	struct vcpu v;
+	struct proxy proxy; /* of one that runs elsewhere */
+	unsigned tsc_seen;  /* the tsc_turn this vCPU has followed */
+	struct machine_vcpu_stats stats;
+};
+
+struct machine {
+	struct machine_config c;
+	int kvm_fd, vm_fd;
+	uint32_t tsc_khz;
+	uint8_t *stub; /* proxies' code, PROXY_STUB_BYTES; NULL without proxies */
+	struct board *board; /* NULL on nodes without the devices */
+	struct cpu *cpu;
+	unsigned cpus; /* opened */
+	pthread_mutex_t threads_lock; /* guards vcpu.threaded, so that nobody kicks a thread that was joined */
+	bool lock_made;
+	bool leaving; /* atomic: vCPUs leave for good */
+	bool ended;   /* atomic: hooks.end was called */
+	uint64_t tsc_offset; /* atomic; followed by every vCPU whenever tsc_turn changes */
+	unsigned tsc_turn;   /* atomic */
+};
+
+static bool cpu_is_here(const struct machine *m, unsigned i)
+{
+	return m->c.vcpus_here >> i & 1;
+}
+
+static void machine_kick_all(struct machine *m)
+{
+	pthread_mutex_lock(&m->threads_lock);
+	for (unsigned i = 0; i < m->cpus; i++)
+		vcpu_kick(&m->cpu[i].v);
+	pthread_mutex_unlock(&m->threads_lock);
+}
+
+static void machine_leave(struct machine *m)
+{
+	__atomic_store_n(&m->leaving, true, __ATOMIC_SEQ_CST);
+	machine_kick_all(m);
+}
+
+static void machine_ended(void *owner, enum machine_end why, const char *text)
+{
+	struct machine *m = owner;
+
+	if (__atomic_exchange_n(&m->ended, true, __ATOMIC_SEQ_CST))
+		return;
+	machine_leave(m);
+	m->c.hooks.end(m->c.hooks.owner, why, text);
+}
+
+static void machine_console(void *owner, const void *bytes, size_t n)
+{
+	struct machine *m = owner;
+
+	m->c.hooks.console(m->c.hooks.owner, bytes, n);
+}
+
+/* vCPU exits. */
+
+static int sink_access(void *owner, vcpu_t vcpu, enum bus_space space, uint64_t addr, void *data, unsigned bytes, bool write)
+{
+	struct machine *m = owner;
+	struct machine_vcpu_stats *stats = &m->cpu[vcpu.v].stats;
+
+	(*(space == BUS_PIO ? &stats->io : &stats->mmio))++;
+	if (!m->board)
+		return m->c.hooks.io(m->c.hooks.owner, vcpu, space, addr, data, bytes, write);
+	board_access(m->board, space, addr, data, bytes, write);
+	return 0;
+}
+
+/* Only a guest that programs a level-triggered pin gets here, though the tables call all of them edge-triggered; on another node its EOI is lost. */
+static void sink_ioapic_eoi(void *owner, uint8_t vector)
+{
+	struct machine *m = owner;
+
+	if (m->board)
+		board_ioapic_eoi(m->board, vector);
+}
+
+static void sink_end(void *owner, vcpu_t vcpu, enum exit_kind kind, const char *text)
+{
+	static const enum machine_end ends[] = {
+		[EXIT_SHUTDOWN] = MACHINE_TRIPLE_FAULT, [EXIT_CRASH] = MACHINE_PANIC, [EXIT_RESET] = MACHINE_RESET,
+		[EXIT_POWEROFF] = MACHINE_POWEROFF, [EXIT_BROKEN] = MACHINE_ERROR,
+	};
+	struct machine *m = owner;
+
+	if (kind == EXIT_BROKEN || kind == EXIT_SHUTDOWN) {
+		log_error("vCPU %u: %s", vcpu.v, text);
+		vcpu_dump(&m->cpu[vcpu.v].v);
+	}
+	machine_ended(m, ends[kind], text);
+}
+
+/* vCPU threads. */
+
+static bool cpu_goes_on(struct cpu *c)
+{
+	struct machine *m = c->m;
+	unsigned turn = __atomic_load_n(&m->tsc_turn, __ATOMIC_ACQUIRE);
+
+	if (turn != c->tsc_seen) {
+		int err = vcpu_set_tsc_offset(&c->v, __atomic_load_n(&m->tsc_offset, __ATOMIC_RELAXED));
+
+		if (err)
+			log_warn("vCPU %u: the TSC offset cannot be set: %s", c->v.id.v, strerror(-err));
+		c->tsc_seen = turn;
+	}
+	return !__atomic_load_n(&m->leaving, __ATOMIC_SEQ_CST);
+}
+
+static void cpu_run_guest(struct cpu *c)
+{
+	const struct exit_sink sink = {.owner = c->m, .access = sink_access, .ioapic_eoi = sink_ioapic_eoi, .end = sink_end};
+	int err = 0;
+
+	while (!err && cpu_goes_on(c)) {
+		err = vcpu_enter(&c->v);
+		if (err == -EINTR) {
+			c->stats.kicks++;
+			err = 0;
+		} else if (err) {
+			sink_end(c->m, c->v.id, EXIT_BROKEN, strerror(-err));
+		} else {
+			c->stats.exits++;
+			err = exit_handle(c->v.run, c->v.id, &sink);
+		}
+	}
+}
+
+static void cpu_run_proxy(struct cpu *c)
+{
+	struct machine *m = c->m;
+	int got = 0;
+
+	while (got >= 0 && cpu_goes_on(c)) {
+		struct proxy_irq irq;
+
+		got = proxy_run(&c->proxy, &irq);
+		__atomic_store_n(&c->v.run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+		c->stats.exits++;
+		if (got == 1) {
+			c->stats.irqs++;
+			m->c.hooks.irq(m->c.hooks.owner, c->v.id, irq);
+		}
+	}
+	if (got < 0)
+		sink_end(m, c->v.id, EXIT_BROKEN, strerror(-got));
+}
+
+static void *cpu_main(void *arg)
+{
+	struct cpu *c = arg;
+
+	if (cpu_is_here(c->m, c->v.id.v))
+		cpu_run_guest(c);
+	else
+		cpu_run_proxy(c);
+	return NULL;
+}
+
+/* Opening. */
+
+static int machine_refused(struct failure *f, const char *what)
+{
+	int err = -errno;
+
+	return failure_set(f, err, "run 'tessera doctor'", "KVM refused %s: %s", what, strerror(-err));
+}
+
+static int machine_open_kvm(struct machine *m, struct failure *f)
+{
+	m->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (m->kvm_fd < 0)
+		return failure_set(f, -errno, "load kvm_intel or kvm_amd and give yourself access", "cannot open /dev/kvm: %s", strerror(errno));
+	m->vm_fd = ioctl(m->kvm_fd, KVM_CREATE_VM, 0);
+	return m->vm_fd < 0 ? machine_refused(f, "a virtual machine") : 0;
+}
+
+static int machine_enable(struct machine *m, uint32_t cap, uint64_t arg)
+{
+	struct kvm_enable_cap e = {.cap = cap, .args = {arg}};
+
+	return ioctl(m->vm_fd, KVM_ENABLE_CAP, &e);
+}
+
+static int machine_set_chip(struct machine *m, struct failure *f)
+{
+	uint64_t identity = MEMMAP_KVM_IDENTITY;
+
+	if (ioctl(m->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0)
+		return machine_refused(f, "the identity map address");
+	if (ioctl(m->vm_fd, KVM_SET_TSS_ADDR, (unsigned long)MEMMAP_KVM_TSS) < 0)
+		return machine_refused(f, "the TSS address");
+	if (machine_enable(m, KVM_CAP_SPLIT_IRQCHIP, MEMMAP_IOAPIC_PINS) < 0)
+		return machine_refused(f, "a split interrupt controller");
+	if (machine_enable(m, KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK) < 0)
+		return machine_refused(f, "32-bit APIC ids");
+	if (machine_enable(m, KVM_CAP_PMU_CAPABILITY, KVM_PMU_CAP_DISABLE) < 0)
+		log_debug("this KVM cannot switch its PMU off");
+	return 0;
+}
+
+static int machine_set_slot(struct machine *m, unsigned slot, uint64_t gpa, void *at, uint64_t bytes, struct failure *f)
+{
+	struct kvm_userspace_memory_region r = {.slot = slot, .guest_phys_addr = gpa, .memory_size = bytes, .userspace_addr = (uintptr_t)at};
+
+	return ioctl(m->vm_fd, KVM_SET_USER_MEMORY_REGION, &r) < 0 ? machine_refused(f, "a memory slot") : 0;
+}
+
+/* The stub is this process's own memory, not guest RAM: it lies in a hole of the guest's map. */
+static int machine_map_stub(struct machine *m, struct failure *f)
+{
+	void *at = mmap(NULL, PROXY_STUB_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (at == MAP_FAILED)
+		return failure_set(f, -errno, "free some memory", "no memory for the proxies: %s", strerror(errno));
+	m->stub = at;
+	proxy_stub_build(m->stub, (gpa_t){MEMMAP_PROXY_STUB});
+	return machine_set_slot(m, SLOT_PROXY_STUB, MEMMAP_PROXY_STUB, m->stub, PROXY_STUB_BYTES, f);
+}
+
+static int machine_map(struct machine *m, struct failure *f)
+{
+	const struct ram *ram = m->c.ram;
+	bool proxies = false;
+	int err = 0;
+
+	for (unsigned i = 0; !err && i < ram->ranges; i++)
+		err = machine_set_slot(m, i, ram->range[i].gpa.v, ram->hva[i], ram->range[i].bytes, f);
+	for (unsigned i = 0; i < m->c.topology.vcpus; i++)
+		proxies |= !cpu_is_here(m, i);
+	return !err && proxies ? machine_map_stub(m, f) : err;
+}
+
+static int cpu_open(struct machine *m, unsigned i, const struct cpuid_table *table, size_t run_bytes, struct failure *f)
+{
+	struct cpu *c = &m->cpu[i];
+	vcpu_t id = {(uint16_t)i};
+	int err;
+
+	c->m = m;
+	err = vcpu_open(&c->v, m->vm_fd, run_bytes, id, f);
+	if (err)
+		return err;
+	m->cpus++;
+	err = vcpu_set_cpuid(&c->v, table, f);
+	if (!err && vcpu_set_tsc_khz(&c->v, m->tsc_khz))
+		err = failure_set(f, -ENOTSUP, "put the VM on nodes of equal TSC frequency, or whose processors scale it",
+		                  "this host cannot give a guest a TSC of %u kHz", m->tsc_khz);
+	if (err)
+		return err;
+	if (cpu_is_here(m, i))
+		return vcpu_reset(&c->v, f);
+	c->proxy = (struct proxy){.vcpu = id, .fd = c->v.fd, .run = c->v.run, .stub = {MEMMAP_PROXY_STUB}};
+	err = i == 0 ? proxy_enter(&c->proxy) : proxy_park(&c->proxy);
+	return err ? failure_set(f, err, "run 'tessera doctor'", "KVM refused the proxy of vCPU %u: %s", i, strerror(-err)) : 0;
+}
+
+static int machine_open_cpus(struct machine *m, struct failure *f)
+{
+	int run_bytes = ioctl(m->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0), most = ioctl(m->vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
+	struct cpuid_table all = *m->c.cpuid, one;
+	int err = 0;
+
+	if (run_bytes < (int)sizeof(struct kvm_run))
+		return machine_refused(f, "a run page");
+	if (most < (int)m->c.topology.vcpus)
+		return failure_set(f, -EINVAL, "use fewer vCPUs", "KVM on this host takes %d vCPUs a VM, not %u", most, m->c.topology.vcpus);
+	m->cpu = calloc(m->c.topology.vcpus, sizeof *m->cpu);
+	if (!m->cpu)
+		return failure_set(f, -ENOMEM, "free some memory", "no memory for %u vCPUs", m->c.topology.vcpus);
+	all.tsc_khz = m->tsc_khz;
+	for (unsigned i = 0; !err && i < m->c.topology.vcpus; i++) {
+		if (cpuid_vcpu(&all, &m->c.topology, (vcpu_t){(uint16_t)i}, &one))
+			return failure_set(f, -ENOSPC, "report this", "the CPUID table overflows");
+		err = cpu_open(m, i, &one, (size_t)run_bytes, f);
+	}
+	return err;
+}
+
+/* KVM gave each vCPU an offset when it was made; make them the same, so that a guest CPU's clock is never behind another's. */
+static int machine_align_tsc(struct machine *m)
+{
+	uint64_t offset;
+
+	if (vcpu_get_tsc_offset(&m->cpu[0].v, &offset))
+		return 0; /* a KVM without the attribute synchronises vCPUs made within a second by itself */
+	return machine_set_tsc_offset(m, offset);
+}
+
+static int machine_open_board(struct machine *m, struct failure *f)
+{
+	struct board_config b = {.vm_fd = m->vm_fd, .ram = m->c.ram, .owner = m, .end = machine_ended, .console = machine_console};
+
+	return m->c.devices_here ? board_open(&m->board, &b, f) : 0;
+}
+
+static int machine_build(struct machine *m, struct failure *f)
+{
+	int err = -pthread_mutex_init(&m->threads_lock, NULL);
+
+	m->lock_made = !err;
+	if (!err)
+		err = vcpu_kick_init();
+	if (!err)
+		err = machine_open_kvm(m, f);
+	m->tsc_khz = m->c.tsc_khz;
+	if (!err && !m->tsc_khz)
+		err = machine_host_tsc_khz(&m->tsc_khz, f);
+	if (!err)
+		err = machine_set_chip(m, f);
+	if (!err)
+		err = machine_map(m, f);
+	if (!err)
+		err = machine_open_cpus(m, f);
+	if (!err)
+		err = machine_align_tsc(m);
+	return err ? err : machine_open_board(m, f);
+}
+
+int machine_open(struct machine **out, const struct machine_config *c, struct failure *f)
+{
+	struct machine *m;
+	int err;
+
+	*out = NULL;
+	if (!topology_valid(&c->topology))
+		return failure_set(f, -EINVAL, "use 1 to 64 vCPUs on 1 to 16 nodes", "a machine of %u vCPUs on %u nodes cannot be built", c->topology.vcpus, c->topology.nodes);
+	m = calloc(1, sizeof *m);
+	if (!m)
+		return failure_set(f, -ENOMEM, "free some memory", "no memory for a machine");
+	m->c = *c;
+	m->kvm_fd = m->vm_fd = -1;
+	err = machine_build(m, f);
+	m->c.cpuid = NULL; /* the caller's, and only for now */
+	if (err) {
+		failure_set(f, err, "run 'tessera doctor'", "the machine cannot be built: %s", strerror(-err));
+		machine_close(m);
+		return err;
+	}
+	*out = m;
+	return 0;
+}
+
+void machine_close(struct machine *m)
+{
+	if (!m)
+		return;
+	board_close(m->board);
+	for (unsigned i = 0; i < m->cpus; i++)
+		vcpu_close(&m->cpu[i].v);
+	free(m->cpu);
+	if (m->vm_fd >= 0)
+		close(m->vm_fd);
+	if (m->kvm_fd >= 0)
+		close(m->kvm_fd);
+	if (m->stub)
+		munmap(m->stub, PROXY_STUB_BYTES);
+	if (m->lock_made)
+		pthread_mutex_destroy(&m->threads_lock);
+	free(m);
+}
+
+/* Running. */
+
+int machine_enter_at(struct machine *m, const struct boot_entry *e, struct failure *f)
+{
+	ensure(cpu_is_here(m, 0));
+	return vcpu_set_entry(&m->cpu[0].v, e, f);
+}
+
+int machine_set_tsc_offset(struct machine *m, uint64_t offset)
+{
+	__atomic_store_n(&m->tsc_offset, offset, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&m->tsc_turn, 1, __ATOMIC_RELEASE);
+	for (unsigned i = 0; i < m->cpus; i++) {
+		int err = m->cpu[i].v.threaded ? 0 : vcpu_set_tsc_offset(&m->cpu[i].v, offset);
+
+		if (err)
+			return err;
+		if (!m->cpu[i].v.threaded)
+			m->cpu[i].tsc_seen = m->tsc_turn;
+	}
+	machine_kick_all(m);
+	return 0;
+}
+
+static int cpu_start(struct cpu *c)
+{
+	pthread_attr_t attr;
+	char name[16];
+	int err = -pthread_attr_init(&attr);
+
+	if (err)
+		return err;
+	err = -pthread_attr_setstacksize(&attr, VCPU_STACK_BYTES);
+	pthread_mutex_lock(&c->m->threads_lock);
+	if (!err)
+		err = -pthread_create(&c->v.thread, &attr, cpu_main, c);
+	c->v.threaded = !err;
+	pthread_mutex_unlock(&c->m->threads_lock);
+	pthread_attr_destroy(&attr);
+	snprintf(name, sizeof name, "%s%u", cpu_is_here(c->m, c->v.id.v) ? "vcpu" : "proxy", c->v.id.v);
+	if (!err)
+		pthread_setname_np(c->v.thread, name);
+	return err;
+}
+
+/* Threads inherit the mask: every signal but the kick stays with the threads that expect it. */
+int machine_start(struct machine *m, struct failure *f)
+{
+	sigset_t all, before;
+	int err = 0;
+
+	sigfillset(&all);
+	sigdelset(&all, SIGUSR1);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	for (unsigned i = 0; !err && i < m->cpus; i++)
+		err = cpu_start(&m->cpu[i]);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (!err)
+		return 0;
+	machine_stop(m);
+	return failure_set(f, err, "raise the limit on threads", "vCPU threads cannot be started: %s", strerror(-err));
+}
+
+void machine_stop(struct machine *m)
+{
+	machine_leave(m);
+	for (unsigned i = 0; i < m->cpus; i++) {
+		bool threaded;
+
+		pthread_mutex_lock(&m->threads_lock);
+		threaded = m->cpu[i].v.threaded;
+		m->cpu[i].v.threaded = false;
+		pthread_mutex_unlock(&m->threads_lock);
+		if (threaded)
+			pthread_join(m->cpu[i].v.thread, NULL);
+	}
+}
+
+/* What other nodes and people ask for. */
+
+int machine_deliver(struct machine *m, vcpu_t to, struct proxy_irq irq)
+{
+	struct kvm_msi msi = {
+		.address_lo = MEMMAP_LAPIC | (to.v & 0xffu) << 12,
+		.address_hi = to.v & ~0xffu,
+		.data = (uint32_t)irq.mode << 8 | irq.vector | MSI_ASSERT,
+	};
+
+	if (to.v >= m->cpus || !cpu_is_here(m, to.v))
+		return -EINVAL;
+	return ioctl(m->vm_fd, KVM_SIGNAL_MSI, &msi) < 0 ? -errno : 0;
+}
+
+void machine_io(struct machine *m, enum bus_space space, uint64_t addr, void *data, unsigned bytes, bool write)
+{
+	ensure(m->board);
+	board_access(m->board, space, addr, data, bytes, write);
+}
+
+size_t machine_console_input(struct machine *m, const void *bytes, size_t n)
+{
+	return m->board ? board_console_input(m->board, bytes, n) : 0;
+}
+
+void machine_power_button(struct machine *m)
+{
+	if (m->board)
+		board_power_button(m->board);
+}
+
+int machine_host_tsc_khz(uint32_t *khz, struct failure *f)
+{
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm = -1, vcpu = -1, got = -1;
+
+	if (kvm >= 0)
+		vm = ioctl(kvm, KVM_CREATE_VM, 0);
+	if (vm >= 0)
+		vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+	if (vcpu >= 0)
+		got = ioctl(vcpu, KVM_GET_TSC_KHZ, 0);
+	if (got <= 0)
+		machine_refused(f, "to tell its TSC frequency");
+	else
+		*khz = (uint32_t)got;
+	if (vcpu >= 0)
+		close(vcpu);
+	if (vm >= 0)
+		close(vm);
+	if (kvm >= 0)
+		close(kvm);
+	return got > 0 ? 0 : -ENOTSUP;
+}
+
+void machine_vcpu_stats(const struct machine *m, vcpu_t vcpu, struct machine_vcpu_stats *out)
+{
+	*out = m->cpu[vcpu.v].stats;
+}
