@@ -10,7 +10,7 @@
 
 /* M(name, id, fields)   fields: F(kind, name) ... */
 #define PEER_MESSAGES(M) \
-	/* First on either stream, both ways. stream: 0 page, 1 bus. cookie: random per VM, proves the daemon sent us here. */ \
+	/* First on either stream, both ways; its layout never changes. stream: enum mesh_stream (net/mesh.h). cookie: random per VM, proves the daemon sent us here. */ \
 	M(hello, 1, F(u32, version) F(u64, vm_id) F(u64, cookie_hi) F(u64, cookie_lo) F(u8, node) F(u8, stream)) \
 	/* Why this fragment stops; sent to all, then both streams close. reason: enum stop_reason (proto/stop.h); node: who it is about. */ \
 	M(stop, 2, F(u8, reason) F(u8, node) F(text, what)) \
