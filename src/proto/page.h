@@ -5,18 +5,34 @@
  *
  *            write fault: get_m                  (at the home the same requests are made of the directory in-process)
  *      I ------------------------> M
- *      | read fault: get_s       ^ |  fetch_s: protect, answer data, stay S
+ *      | read fault: get_s       ^ |  fetch_s: protect, take, answer data, stay S
  *      v                         | |  fetch_m: protect, take, zap, answer data, go I
  *      S ------------------------' |  evict: protect, take, zap, write_back, go I
  *      |  write fault: get_m (grant without data if still a sharer when the home serves it)
- *      |  inv: protect, zap, ack, go I        evict: zap, drop, go I (not at the home)
+ *      |  inv: zap, ack, go I (a Shared frame is write-protected already)        evict: zap, drop, go I (not at the home)
  *      v
  *      I
  *
- * Choices: in S the home always holds a copy, so dropping a Shared copy elsewhere loses nothing; a page held M elsewhere costs its home no frame;
- * a page nobody has touched is held by nobody and is zero (grants say so, no bytes travel).
+ * The home serves one request at a time (it blocks: 'serving'), the others wait as bits, round-robin:
+ *
+ *      idle --get_s, no owner-----------------------------------------------------------------> grant_s, idle
+ *      idle --get_s, owner o--> fetch_s to o --data: install S at the home--------------------> grant_s, idle
+ *      idle --get_m, owner o--> fetch_m to o --data: pass it on, the home keeps nothing-------> grant_m, idle
+ *      idle --get_m, sharers--> inv to all at once --every ack: then the home's own copy goes-> grant_m, idle
+ *      write_back: install S at the home at any time; if it crossed a fetch, the ack that follows lets the request go on from there
+ *      the home's own copy is asked for in-process, last, and may have to wait for its hold like any other
+ *
+ * Choices: in S the home holds a copy, so dropping a Shared copy elsewhere loses nothing; a page held M elsewhere costs its home no frame.
+ * A page that is all zero as far as the home knows (nobody has touched it, or its owner last sent zeros: 'touched' is 0) needs no frame anywhere:
+ * grants say "zero", no bytes travel, and the home need not hold a copy even while others hold it S.
  * Each inv/fetch gets exactly one answer: data, or ack ("I hold nothing": it was dropped or written back in flight; in-order delivery means the
  * write-back has already arrived at the home).
+ * A hold begins with every grant somebody waits for, so that the faulting instruction can retire; a prefetched page that nobody waited for is
+ * not held: it may be taken or evicted at once.
+ *
+ * Room left: a memory-only DISCARD (free page reporting: "these bytes are worth nothing") is a write-back of zeros without the bytes, legal for
+ * the owner only. Later, with figures: Exclusive for first reads of untouched pages (spares the upgrade of read-then-write), and
+ * granting M for a read of migratory data.
  *
  * Invariants (cited by tests as I1..):
  *  I1  one writer: if any node holds M, no other node holds M or S.
@@ -24,11 +40,12 @@
  *  I3  at most one request of a node for a page is in flight; duplicate faults send nothing.
  *  I4  never answer before gone: an ack or data answer that gives up rights is emitted after the local protect/zap of the same step.
  *  I5  the directory covers: at rest, owner/sharers in the directory include every holder; exactly, when no drop is in flight.
- *  I6  in S the home holds a copy; the last copy of non-zero bytes is never dropped.
+ *  I6  in S the home holds a copy (or the bytes are zero and it knows); the last copy of non-zero bytes is never dropped.
  *  I7  each inv/fetch is answered exactly once; each get is granted exactly once (or the VM stops).
  *  I8  progress: with hold ends delivered, every pending fault is granted after finitely many steps; requests for a page are served in round-robin order.
  *  I9  a held page is not taken before its hold has ended; the request is remembered, not lost.
- * I10  bounded: every step emits at most PAGE_ACTIONS_MAX actions; state is fixed-size.
+ * I10  bounded: every step emits at most PAGE_ACTIONS_MAX actions; state is fixed-size; a node sends the home at most one request, one give-up
+ *      (drop, write_back) and one answer that are unread, the home sends a node at most one recall and one grant.
  */
 #ifndef PROTO_PAGE_H
 #define PROTO_PAGE_H
@@ -57,7 +74,7 @@ enum page_bytes {
 enum page_event_kind {
 	PAGE_EV_READ, PAGE_EV_WRITE,    /* a fault of a local thread; it waits until an install, upgrade or wake */
 	PAGE_EV_PREFETCH,               /* like a read, but nobody waits; ignored unless I and idle */
-	PAGE_EV_EVICT,                  /* give the frame back if that is allowed now; ignored at the home, while held and while a request is pending */
+	PAGE_EV_EVICT,                  /* give the frame back if that is allowed now; ignored at the home, in I, while held and while a request is pending */
 	PAGE_EV_HOLD_END,               /* the minimum hold begun by PAGE_DO_HOLD is over */
 	PAGE_EV_MSG,                    /* 'msg' arrived from 'from' */
 };
@@ -69,7 +86,7 @@ struct page_event {
 	enum page_bytes bytes;  /* PAGE_EV_MSG: PAGE_NONE, PAGE_ZERO or PAGE_DATA_IN */
 };
 
-/* What the driver must do, in order. */
+/* What the driver must do, in order. Waiters that are woken retry their access; if it faults again, that is a new event. */
 enum page_action_kind {
 	PAGE_DO_SEND,     /* msg to 'to' with 'bytes' */
 	PAGE_DO_INSTALL,  /* make the frame present: state S = write-protected, M = writable; from 'bytes' (never NONE); wake waiters */
@@ -78,7 +95,7 @@ enum page_action_kind {
 	PAGE_DO_TAKE,     /* copy the (protected) local frame to the transfer buffer */
 	PAGE_DO_ZAP,      /* unmap and free the local frame; it is provably gone on return */
 	PAGE_DO_WAKE,     /* the fault is already satisfied: wake waiters */
-	PAGE_DO_HOLD,     /* start the minimum hold; deliver PAGE_EV_HOLD_END later, exactly once */
+	PAGE_DO_HOLD,     /* start the minimum hold; deliver PAGE_EV_HOLD_END later, exactly once for each (two may run at a time: S, then its upgrade) */
 };
 
 struct page_action {
@@ -95,29 +112,39 @@ struct page_actions {
 	unsigned n;
 };
 
+/* Why a node waits for the home. At most one request is in flight (I3). */
+enum page_pending {
+	PAGE_IDLE,
+	PAGE_PREFETCHING, /* get_s, nobody waits for it */
+	PAGE_READING,     /* get_s, somebody waits (a writer too, if it came later: it faults again once the page is S) */
+	PAGE_WRITING,     /* get_m */
+};
+
 /* What one node knows of one page. All zero = I, idle. */
 struct page {
 	uint8_t state;    /* enum page_state */
-	uint8_t pending;  /* 0, or the request in flight: 1 + PAGE_GET_S / PAGE_GET_M */
-	uint8_t held;     /* minimum hold running */
+	uint8_t pending;  /* enum page_pending */
+	uint8_t held;     /* minimum holds running, 0 to 2; not in I */
 	uint8_t recalled; /* 0, or the inv/fetch that waits for the hold's end: 1 + enum page_msg */
 };
 
 /* What the home knows besides. All zero = untouched: held by nobody, all zero bytes. */
 struct page_dir {
-	uint16_t sharers;   /* nodes holding S, home included */
+	uint16_t sharers;   /* nodes holding S, home included; empty while there is an owner */
 	uint16_t want_s, want_m; /* requests waiting their turn, by node */
 	uint16_t awaiting;  /* answers outstanding for the request being served */
 	uint8_t owner;      /* 1 + node holding M, 0 none */
 	uint8_t serving;    /* 1 + node being served, 0 idle (the directory blocks while not 0) */
 	uint8_t serving_m;  /* it wants M */
 	uint8_t last;       /* last node served, for round-robin */
-	uint8_t touched;    /* bytes exist somewhere; 0: zero everywhere */
+	uint8_t touched;    /* the bytes may differ from zero; 0: every copy is zero and none need be kept */
 	uint8_t spare[3];
 };
 
-/* Take one event. dir is NULL unless self is the page's home. A message that the sender may not send in this state (malice or a broken peer)
- * returns -EPROTO and changes nothing; else 0. Pure; asserts only on our own bugs. */
+/* Take one event of the page at node 'self'. dir is NULL unless self is the page's home. On 0 the driver carries out *out, in order, before
+ * the page's next event. A message that the sender may not send in this state (malice or a broken peer) returns -EPROTO, changes nothing and
+ * leaves *out empty. Local events never fail. Any thread
+ * that owns the page; asserts only on our own bugs (a hold end that was not owed, a dir at the wrong node). */
 int page_step(struct page *p, struct page_dir *dir, node_t self, node_t home, const struct page_event *ev, struct page_actions *out) MUST_CHECK;
 
 const char *page_state_name(enum page_state s);
