@@ -64,6 +64,14 @@ GUEST static void meet(struct litmus_work *w)
 			guest_out(LITMUS_PORT_YIELD);
 }
 
+/* A delay of up to 'longest' rounds, so that threads meet at ever other places. */
+GUEST static void dawdle(struct litmus_work *w, uint64_t longest)
+{
+	w->random = w->random * 6364136223846793005u + 1442695040888963407u;
+	for (uint64_t n = (w->random >> 33) % longest; n > 0; n--)
+		__asm__ volatile("" : : : "memory");
+}
+
 /* One thread's part of a test on one cell. 'now' marks this batch; anything smaller is old. Returns up to three result bits; bit i: the i-th
  * load saw this batch's value. */
 GUEST static uint64_t turn(uint64_t test, uint64_t thread, uint64_t c, uint64_t now)
@@ -157,10 +165,12 @@ __attribute__((section("litmus_text"), used, noreturn)) static void litmus_main(
 			uint64_t now = (batch + 1) * 2 * LITMUS_CELLS;
 
 			meet(w);
+			dawdle(w, 512);
 			for (uint64_t i = 0; i < LITMUS_CELLS; i++) {
 				/* Odd threads walk the other way in odd batches, so that they meet in the middle as well as at the start. */
 				uint64_t c = (batch & w->thread & 1) ? LITMUS_CELLS - 1 - i : i;
 
+				dawdle(w, 16);
 				results[at + c] = (uint8_t)turn(w->test, w->thread, c, now);
 			}
 			if (w->test == LITMUS_W22) {

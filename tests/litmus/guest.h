@@ -40,7 +40,7 @@ enum {
 struct litmus_work {
 	uint64_t test, thread, threads, batches;
 	uint64_t generation; /* this vCPU's own count of barriers */
-	uint64_t runs;       /* while 1: do the work; set by the host before it enters */
+	uint64_t random;     /* state of the delays between turns */
 };
 
 /* The guest's code, a section whose bounds the linker names; copied whole to LITMUS_CODE. It runs at CPL 3 with IOPL 3. */

@@ -138,7 +138,7 @@ bool rig_run(struct rig *g, enum litmus_test test, unsigned threads, uint64_t ba
 	bool good = true;
 
 	for (unsigned v = 0; v < threads; v++) {
-		struct litmus_work w = {.test = test, .thread = v, .threads = threads, .batches = batches};
+		struct litmus_work w = {.test = test, .thread = v, .threads = threads, .batches = batches, .random = v * 7919 + test};
 
 		memcpy(g->ram[0] + LITMUS_WORK + v * 4096, &w, sizeof w);
 	}
