@@ -1,0 +1,58 @@
+/* The bus streams between the fragments of one VM: interrupts for vCPUs elsewhere, accesses to devices elsewhere, end-of-interrupts, clock echoes,
+ * liveness and the agreed stop. One thread reads all of them; any thread may send.
+ *
+ * Locks: one per peer, guards the outgoing side of that peer's link (the incoming side belongs to the interlink thread); never held across a wait
+ * (sockets are nonblocking). One for the vCPUs' accesses under way.
+ * Ordering against memory needs no care: a store that precedes an IPI has retired, so every other copy of its page is already gone.
+ */
+#ifndef VM_INTERLINK_H
+#define VM_INTERLINK_H
+
+#include "base/failure.h"
+#include "base/types.h"
+#include "dev/bus.h"
+#include "vm/clock.h"
+
+struct interlink;
+
+/* Called on the interlink's thread; must not block. */
+struct interlink_calls {
+	void (*irq)(void *vm, vcpu_t vcpu, unsigned mode, uint8_t vector);  /* for a vCPU of this node */
+	void (*ioapic_eoi)(void *vm, uint8_t vector);                       /* on the node of the IOAPIC */
+	void (*io_read)(void *vm, enum bus_space space, uint64_t addr, void *data, unsigned bytes);
+	void (*io_write)(void *vm, enum bus_space space, uint64_t addr, const void *data, unsigned bytes);
+	void (*tsc_difference)(void *vm, int64_t cycles);                   /* node 0's TSC minus ours, when the estimate changed */
+	void (*stopped)(void *vm, node_t from, unsigned reason, node_t about, const char *what); /* that peer says the VM stops */
+	void (*lost)(void *vm, node_t peer, const char *why);               /* closed, silent for too long, or broke the protocol */
+	void *vm;
+};
+
+struct interlink_config {
+	node_t self;
+	unsigned nodes;
+	int fd[NODES_MAX];   /* connected bus streams, owned from now on; -1 for self */
+	unsigned silence_ms; /* a peer that says nothing for so long is lost; echoes go out 8 times as often */
+	struct interlink_calls calls;
+};
+
+struct interlink_stats {
+	uint64_t irqs_sent, irqs_received, io_sent, io_served, bytes_sent, bytes_received;
+	uint64_t round_trip_cycles[NODES_MAX];
+};
+
+int interlink_open(struct interlink **out, const struct interlink_config *config, struct failure *f) MUST_CHECK;
+/* Stops the thread, closes the streams, wakes every waiter with -ECANCELED. Not from the interlink's own thread. */
+void interlink_close(struct interlink *il);
+
+/* Any thread; queues and returns. -EPIPE when that peer is gone. */
+int interlink_irq(struct interlink *il, node_t to, vcpu_t vcpu, unsigned mode, uint8_t vector) MUST_CHECK;
+int interlink_ioapic_eoi(struct interlink *il, node_t to, uint8_t vector) MUST_CHECK;
+void interlink_stop(struct interlink *il, unsigned reason, node_t about, const char *what);
+
+/* Read or write a device on another node for a vCPU of this node; waits for the answer. Only the thread of that vCPU. -ECANCELED when the
+ * interlink closes or that peer is lost meanwhile. */
+int interlink_io(struct interlink *il, node_t to, vcpu_t vcpu, enum bus_space space, uint64_t addr, void *data, unsigned bytes, bool write) MUST_CHECK;
+
+void interlink_stats(struct interlink *il, struct interlink_stats *s);
+
+#endif
