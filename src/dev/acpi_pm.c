@@ -7,7 +7,9 @@
 #include <stdlib.h>
 
 enum { PM1_STATUS = 0, PM1_ENABLE = 2, PM1_EVENT_BYTES = 4, PM1_CONTROL_BYTES = 2 };
-enum { PM1_POWER_BUTTON = 1u << 8 };
+/* Enables a kernel may set, and reads back to see that they exist: global lock, power button, sleep button, clock (ACPI 6.5, table 4.13). Only the power
+ * button ever happens. */
+enum { PM1_POWER_BUTTON = 1u << 8, PM1_ENABLES = 1u << 5 | 1u << 8 | 1u << 9 | 1u << 10 };
 enum { CONTROL_SCI_EN = 1u << 0, CONTROL_TYPE_SHIFT = 10, CONTROL_TYPE = 7u << 10, CONTROL_SLEEP = 1u << 13 };
 enum { I8042_PULSE_RESET = 0xfe };
 
@@ -44,7 +46,7 @@ static void acpi_pm_event_write(void *dev, uint64_t offset, const void *data, un
 	uint32_t touched = (uint32_t)((bytes >= 4 ? 0xffffffff : (1u << 8 * bytes) - 1) << 8 * offset);
 
 	p->status &= (uint16_t)~value;
-	p->enable = (uint16_t)((p->enable & ~(touched >> 16)) | (value >> 16 & touched >> 16 & PM1_POWER_BUTTON));
+	p->enable = (uint16_t)((p->enable & ~(touched >> 16)) | (value >> 16 & touched >> 16 & PM1_ENABLES));
 	acpi_pm_update(p);
 }
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "dev/addrmap.h"
 #include "vm/memmap.h"
 #include "dsdt.hex" /* made from dsdt.asl by iasl */
 
@@ -134,11 +135,11 @@ static void put_fadt_legacy(struct image *im, uint64_t facs, uint64_t dsdt)
 	put32(im, (uint32_t)dsdt);
 	put8(im, 0);
 	put8(im, 4); /* profile: enterprise server */
-	put16(im, MEMMAP_GSI_SCI);
+	put16(im, ADDRMAP_GSI_SCI);
 	put_zeros(im, 8); /* no SMI: always in ACPI mode */
-	put32(im, MEMMAP_PORT_PM1);
+	put32(im, ADDRMAP_PORT_PM1);
 	put32(im, 0);
-	put32(im, MEMMAP_PORT_PM1 + 4);
+	put32(im, ADDRMAP_PORT_PM1_CONTROL);
 	put_zeros(im, 20); /* no PM1b, PM2, PM timer, GPE */
 	put8(im, 4);       /* PM1 event bytes */
 	put8(im, 2);       /* PM1 control bytes */
@@ -156,15 +157,15 @@ static uint64_t put_fadt(struct image *im, uint64_t facs, uint64_t dsdt)
 	size_t start = table_begin(im, "FACP", 6);
 
 	put_fadt_legacy(im, facs, dsdt);
-	put_port(im, MEMMAP_PORT_RESET, 8, 1);
-	put8(im, MEMMAP_RESET_VALUE);
+	put_port(im, ADDRMAP_PORT_RESET, 8, 1);
+	put8(im, ADDRMAP_RESET_VALUE);
 	put16(im, 0);
 	put8(im, 5); /* minor version */
 	put64(im, facs);
 	put64(im, dsdt);
-	put_port(im, MEMMAP_PORT_PM1, 32, 2);
+	put_port(im, ADDRMAP_PORT_PM1, 32, 2);
 	put_port(im, 0, 0, 0);
-	put_port(im, MEMMAP_PORT_PM1 + 4, 16, 2);
+	put_port(im, ADDRMAP_PORT_PM1_CONTROL, 16, 2);
 	for (unsigned i = 0; i < 7; i++) /* PM1b control, PM2, PM timer, GPE0, GPE1, sleep control, sleep status */
 		put_port(im, 0, 0, 0);
 	put64(im, 0); /* hypervisor vendor */
@@ -187,12 +188,12 @@ static uint64_t put_madt(struct image *im, const struct topology *t)
 	}
 	put16(im, 1 | 12 << 8); /* I/O APIC */
 	put16(im, 0);
-	put32(im, MEMMAP_IOAPIC);
+	put32(im, ADDRMAP_IOAPIC);
 	put32(im, 0);
 	put16(im, 2 | 10 << 8); /* interrupt source override: the SCI by edge */
 	put8(im, 0);
-	put8(im, MEMMAP_GSI_SCI);
-	put32(im, MEMMAP_GSI_SCI);
+	put8(im, ADDRMAP_GSI_SCI);
+	put32(im, ADDRMAP_GSI_SCI);
 	put16(im, OVERRIDE_EDGE_HIGH);
 	return table_end(im, start);
 }
@@ -239,7 +240,7 @@ static uint64_t put_mcfg(struct image *im)
 	size_t start = table_begin(im, "MCFG", 1);
 
 	put64(im, 0);
-	put64(im, MEMMAP_ECAM);
+	put64(im, ADDRMAP_ECAM);
 	put32(im, 0); /* segment 0, bus 0 to 0 */
 	put32(im, 0);
 	return table_end(im, start);

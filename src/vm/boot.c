@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "dev/addrmap.h"
 #include "vm/acpi.h"
 #include "vm/boot_image.h"
 #include "vm/memmap.h"
@@ -89,8 +90,8 @@ static void build_map(const struct ram *ram, struct boot_map *map)
 
 		map_add(map, max_u64(r->gpa.v, MEMMAP_KERNEL), r->gpa.v + r->bytes, E820_RAM);
 	}
-	map_add(map, MEMMAP_ECAM, MEMMAP_ECAM + MEMMAP_ECAM_BYTES, E820_RESERVED);
-	map_add(map, MEMMAP_PROXY_STUB, 0x100000000, E820_RESERVED);
+	map_add(map, ADDRMAP_ECAM, ADDRMAP_ECAM + ADDRMAP_ECAM_BYTES, E820_RESERVED);
+	map_add(map, MEMMAP_PROXY_STUB, MEMMAP_HIGH, E820_RESERVED);
 }
 
 /* Join defaults and the user's words. */
@@ -112,7 +113,7 @@ static uint64_t place_initrd(const struct ram *ram, const struct boot_layout *l,
 {
 	uint64_t low_end = 0;
 
-	for (unsigned i = 0; i < ram->ranges && ram->range[i].gpa.v < MEMMAP_PCI; i++) {
+	for (unsigned i = 0; i < ram->ranges && ram->range[i].gpa.v < MEMMAP_HOLE; i++) {
 		uint64_t top = min_u64(ram->range[i].gpa.v + ram->range[i].bytes, l->initrd_max);
 		uint64_t at = top < bytes ? 0 : (top - bytes) & ~(uint64_t)(PAGE_BYTES - 1);
 

@@ -232,9 +232,11 @@ static int ask_kvm(int kvm_fd, struct cpuid_table *t, struct failure *f)
 static uint64_t host_arch_capabilities(int kvm_fd)
 {
 	enum { MSR_IA32_ARCH_CAPABILITIES = 0x10a };
-	struct { struct kvm_msrs head; struct kvm_msr_entry entry; } m = {.head.nmsrs = 1, .entry.index = MSR_IA32_ARCH_CAPABILITIES};
+	union { struct kvm_msrs head; uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)]; } m = {.room = {0}};
 
-	return ioctl(kvm_fd, KVM_GET_MSRS, &m) == 1 ? m.entry.data : 0;
+	m.head.nmsrs = 1;
+	m.head.entries[0].index = MSR_IA32_ARCH_CAPABILITIES;
+	return ioctl(kvm_fd, KVM_GET_MSRS, &m) == 1 ? m.head.entries[0].data : 0;
 }
 
 int cpuid_host(int kvm_fd, struct cpuid_table *out, struct failure *f)

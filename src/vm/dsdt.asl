@@ -1,10 +1,10 @@
-/* The constant part of the machine: one PCI Express root bus and the devices with fixed ports. Addresses come from memmap.h. */
-#include "memmap.h"
+/* The constant part of the machine: one PCI Express root bus and the devices with fixed ports. Addresses come from dev/addrmap.h. */
+#include "dev/addrmap.h"
 
 DefinitionBlock ("", "DSDT", 2, "TESSRA", "TESSERA ", 1)
 {
 	/* Soft off: the sleep type the PM1 control register gets. */
-	Name (\_S5, Package () { MEMMAP_S5_SLEEP_TYPE, 0, 0, 0 })
+	Name (\_S5, Package () { ADDRMAP_S5_SLEEP_TYPE, 0, 0, 0 })
 
 	Scope (\_SB)
 	{
@@ -21,7 +21,7 @@ DefinitionBlock ("", "DSDT", 2, "TESSRA", "TESSERA ", 1)
 				IO (Decode16, 0xCF8, 0xCF8, 1, 8)
 				WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange, 0, 0x1000, 0xFFFF, 0, 0xF000)
 				DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite,
-					0, MEMMAP_PCI, 0xDFFFFFFF, 0, MEMMAP_PCI_BYTES)
+					0, ADDRMAP_PCI_MMIO, 0xDFFFFFFF, 0, ADDRMAP_PCI_MMIO_BYTES)
 			})
 		}
 
@@ -31,7 +31,7 @@ DefinitionBlock ("", "DSDT", 2, "TESSRA", "TESSERA ", 1)
 			Name (_HID, EisaId ("PNP0C02"))
 			Name (_CRS, ResourceTemplate ()
 			{
-				Memory32Fixed (ReadWrite, MEMMAP_ECAM, MEMMAP_ECAM_BYTES)
+				Memory32Fixed (ReadWrite, ADDRMAP_ECAM, ADDRMAP_ECAM_BYTES)
 			})
 		}
 
@@ -41,8 +41,8 @@ DefinitionBlock ("", "DSDT", 2, "TESSRA", "TESSERA ", 1)
 			Name (_UID, 1)
 			Name (_CRS, ResourceTemplate ()
 			{
-				IO (Decode16, MEMMAP_PORT_COM1, MEMMAP_PORT_COM1, 1, 8)
-				IRQNoFlags () { MEMMAP_GSI_COM1 }
+				IO (Decode16, ADDRMAP_PORT_COM1, ADDRMAP_PORT_COM1, 1, 8)
+				IRQNoFlags () { ADDRMAP_GSI_COM1 }
 			})
 		}
 
@@ -51,7 +51,7 @@ DefinitionBlock ("", "DSDT", 2, "TESSRA", "TESSERA ", 1)
 			Name (_HID, EisaId ("PNP0B00"))
 			Name (_CRS, ResourceTemplate ()
 			{
-				IO (Decode16, MEMMAP_PORT_RTC, MEMMAP_PORT_RTC, 1, 2)
+				IO (Decode16, ADDRMAP_PORT_RTC, ADDRMAP_PORT_RTC, 1, 2)
 			})
 		}
 
@@ -62,7 +62,7 @@ DefinitionBlock ("", "DSDT", 2, "TESSRA", "TESSERA ", 1)
 			Name (_STA, 0x0F)
 			Name (_CRS, ResourceTemplate ()
 			{
-				IO (Decode16, MEMMAP_PORT_PVPANIC, MEMMAP_PORT_PVPANIC, 1, 1)
+				IO (Decode16, ADDRMAP_PORT_PVPANIC, ADDRMAP_PORT_PVPANIC, 1, 1)
 			})
 		}
 	}

@@ -16,7 +16,9 @@
 
 #include "base/ensure.h"
 #include "base/log.h"
-#include "vm/board.h"
+#include "dev/addrmap.h"
+#include "dev/board.h"
+#include "vm/absent.h"
 #include "vm/exit.h"
 #include "vm/memmap.h"
 #include "vm/vcpu.h"
@@ -38,6 +40,7 @@ struct machine {
 	uint32_t tsc_khz;
 	uint8_t *stub; /* proxies' code, PROXY_STUB_BYTES; NULL without proxies */
 	struct board *board; /* NULL on nodes without the devices */
+	bool level_routes;   /* KVM has routes of level-triggered pins; guarded by the IOAPIC's lock */
 	struct cpu *cpu;
 	unsigned cpus; /* opened */
 	pthread_mutex_t threads_lock; /* guards vcpu.threaded, so that nobody kicks a thread that was joined */
@@ -77,11 +80,61 @@ static void machine_ended(void *owner, enum machine_end why, const char *text)
 	m->c.hooks.end(m->c.hooks.owner, why, text);
 }
 
-static void machine_console(void *owner, const void *bytes, size_t n)
+/* What the devices call. */
+
+static void board_console(void *user, const uint8_t *bytes, size_t n)
 {
-	struct machine *m = owner;
+	struct machine *m = user;
 
 	m->c.hooks.console(m->c.hooks.owner, bytes, n);
+}
+
+static void board_console_room(void *user)
+{
+	struct machine *m = user;
+
+	if (m->c.hooks.console_room)
+		m->c.hooks.console_room(m->c.hooks.owner);
+}
+
+static void board_ended(void *user, enum board_end why)
+{
+	static const struct { enum machine_end end; const char *text; } ends[] = {
+		[BOARD_POWEROFF] = {MACHINE_POWEROFF, "the guest powered off"},
+		[BOARD_RESET] = {MACHINE_RESET, "the guest reset"},
+		[BOARD_PANIC] = {MACHINE_PANIC, "the guest's kernel panicked"},
+	};
+
+	machine_ended(user, ends[why].end, ends[why].text);
+}
+
+/* The destination may be a proxy: then KVM hands it to the proxy's thread, which sends it on. */
+static void board_msi(void *user, uint64_t address, uint32_t data)
+{
+	struct machine *m = user;
+	struct kvm_msi msi = {.address_lo = (uint32_t)address, .address_hi = (uint32_t)(address >> 32), .data = data};
+
+	if (ioctl(m->vm_fd, KVM_SIGNAL_MSI, &msi) < 0)
+		log_debug("an interrupt to 0x%llx was refused: %s", (unsigned long long)address, strerror(errno));
+}
+
+/* KVM needs routes only to know which vectors' EOIs to report, so level-triggered ones only; setting them is slow and mostly there are none. */
+static void board_routes(void *user, const struct ioapic_route route[IOAPIC_PINS])
+{
+	enum { LEVEL = 1 << 15 };
+	union { struct kvm_irq_routing head; uint8_t room[sizeof(struct kvm_irq_routing) + IOAPIC_PINS * sizeof(struct kvm_irq_routing_entry)]; } table = {.room = {0}};
+	struct machine *m = user;
+	bool had = m->level_routes;
+
+	for (unsigned i = 0; i < IOAPIC_PINS; i++) {
+		if (!(route[i].data & LEVEL))
+			continue;
+		table.head.entries[table.head.nr++] = (struct kvm_irq_routing_entry){.gsi = i, .type = KVM_IRQ_ROUTING_MSI, .u.msi = {
+			.address_lo = (uint32_t)route[i].address, .address_hi = (uint32_t)(route[i].address >> 32), .data = route[i].data}};
+	}
+	m->level_routes = table.head.nr > 0;
+	if ((had || m->level_routes) && ioctl(m->vm_fd, KVM_SET_GSI_ROUTING, &table) < 0)
+		log_warn("KVM refused the routes of level-triggered interrupts: %s", strerror(errno));
 }
 
 /* vCPU exits. */
@@ -94,7 +147,7 @@ static int sink_access(void *owner, vcpu_t vcpu, enum bus_space space, uint64_t 
 	(*(space == BUS_PIO ? &stats->io : &stats->mmio))++;
 	if (!m->board)
 		return m->c.hooks.io(m->c.hooks.owner, vcpu, space, addr, data, bytes, write);
-	board_access(m->board, space, addr, data, bytes, write);
+	machine_io(m, space, addr, data, bytes, write);
 	return 0;
 }
 
@@ -104,7 +157,7 @@ static void sink_ioapic_eoi(void *owner, uint8_t vector)
 	struct machine *m = owner;
 
 	if (m->board)
-		board_ioapic_eoi(m->board, vector);
+		board_eoi(m->board, vector);
 }
 
 static void sink_end(void *owner, vcpu_t vcpu, enum exit_kind kind, const char *text)
@@ -222,7 +275,7 @@ static int machine_set_chip(struct machine *m, struct failure *f)
 		return machine_refused(f, "the identity map address");
 	if (ioctl(m->vm_fd, KVM_SET_TSS_ADDR, (unsigned long)MEMMAP_KVM_TSS) < 0)
 		return machine_refused(f, "the TSS address");
-	if (machine_enable(m, KVM_CAP_SPLIT_IRQCHIP, MEMMAP_IOAPIC_PINS) < 0)
+	if (machine_enable(m, KVM_CAP_SPLIT_IRQCHIP, IOAPIC_PINS) < 0)
 		return machine_refused(f, "a split interrupt controller");
 	if (machine_enable(m, KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK) < 0)
 		return machine_refused(f, "32-bit APIC ids");
@@ -321,9 +374,11 @@ static int machine_align_tsc(struct machine *m)
 
 static int machine_open_board(struct machine *m, struct failure *f)
 {
-	struct board_config b = {.vm_fd = m->vm_fd, .ram = m->c.ram, .owner = m, .end = machine_ended, .console = machine_console};
+	struct board_config b = {.ram = m->c.ram, .msi = board_msi, .routes = board_routes, .output = board_console, .room = board_console_room,
+		.end = board_ended, .user = m};
+	int err = m->c.devices_here ? board_open(&m->board, &b, f) : 0;
 
-	return m->c.devices_here ? board_open(&m->board, &b, f) : 0;
+	return !err && m->board ? absent_add(board_bus(m->board)) : err;
 }
 
 static int machine_build(struct machine *m, struct failure *f)
@@ -468,6 +523,8 @@ void machine_stop(struct machine *m)
 		if (threaded)
 			pthread_join(m->cpu[i].v.thread, NULL);
 	}
+	if (m->board)
+		board_drain(m->board);
 }
 
 /* What other nodes and people ask for. */
@@ -488,12 +545,15 @@ int machine_deliver(struct machine *m, vcpu_t to, struct proxy_irq irq)
 void machine_io(struct machine *m, enum bus_space space, uint64_t addr, void *data, unsigned bytes, bool write)
 {
 	ensure(m->board);
-	board_access(m->board, space, addr, data, bytes, write);
+	if (write)
+		bus_write(board_bus(m->board), space, addr, data, bytes);
+	else
+		bus_read(board_bus(m->board), space, addr, data, bytes);
 }
 
 size_t machine_console_input(struct machine *m, const void *bytes, size_t n)
 {
-	return m->board ? board_console_input(m->board, bytes, n) : 0;
+	return m->board ? board_input(m->board, bytes, n) : 0;
 }
 
 void machine_power_button(struct machine *m)

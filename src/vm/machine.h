@@ -35,6 +35,8 @@ struct machine_hooks {
 	void (*end)(void *owner, enum machine_end why, const char *text);
 	/* Bytes the guest wrote to its serial console. Devices' node only; must not block for long. */
 	void (*console)(void *owner, const void *bytes, size_t n);
+	/* machine_console_input() would take more than it did. May be NULL. */
+	void (*console_room)(void *owner);
 	/* Carry out an access on the node of the devices and wait for it: data in for a write, out for a read. Called on the vCPU's own thread.
 	 * -errno: give up, the VM stops. */
 	int (*io)(void *owner, vcpu_t from, enum bus_space space, uint64_t addr, void *data, unsigned bytes, bool write);
@@ -66,7 +68,8 @@ int machine_set_tsc_offset(struct machine *m, uint64_t offset) MUST_CHECK;
 /* Start all vCPU threads. -errno: none runs. */
 int machine_start(struct machine *m, struct failure *f) MUST_CHECK;
 
-/* Kick all vCPUs out for good and join their threads. A vCPU that waits for memory or for hooks.io comes out when that ends: fail those first. */
+/* Kick all vCPUs out for good, join their threads, and hand out what the guest still had to say on its console. A vCPU that waits for memory or
+ * for hooks.io comes out when that ends: fail those first. */
 void machine_stop(struct machine *m);
 
 /* Inject into a vCPU that runs here what its proxy caught elsewhere (x2APIC id = vCPU index). Any thread, never waits. -EINVAL: not one of ours. */
@@ -75,7 +78,7 @@ int machine_deliver(struct machine *m, vcpu_t to, struct proxy_irq irq) MUST_CHE
 /* An access another node sent here because the devices are here. Any thread that may wait for the bus lock. */
 void machine_io(struct machine *m, enum bus_space space, uint64_t addr, void *data, unsigned bytes, bool write);
 
-/* Keys for the guest's serial console; returns how many were taken. Devices' node. Any thread. */
+/* Keys for the guest's serial console; returns how many were taken, the rest when hooks.console_room is called. Devices' node. Any thread. */
 size_t machine_console_input(struct machine *m, const void *bytes, size_t n);
 
 /* Press the ACPI power button. Devices' node. Any thread. */

@@ -64,9 +64,12 @@ static int vcpu_failed(const struct vcpu *v, struct failure *f, const char *what
 
 static int vcpu_set_msr(struct vcpu *v, uint32_t index, uint64_t value)
 {
-	struct { struct kvm_msrs head; struct kvm_msr_entry entry; } m = {.head.nmsrs = 1, .entry = {.index = index, .data = value}};
-	int set = ioctl(v->fd, KVM_SET_MSRS, &m);
+	union { struct kvm_msrs head; uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)]; } m = {.room = {0}};
+	int set;
 
+	m.head.nmsrs = 1;
+	m.head.entries[0] = (struct kvm_msr_entry){.index = index, .data = value};
+	set = ioctl(v->fd, KVM_SET_MSRS, &m);
 	return set == 1 ? 0 : set < 0 ? -errno : -EINVAL;
 }
 

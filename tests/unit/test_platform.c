@@ -36,14 +36,14 @@ TEST(acpi_power_button_raises_sci_until_cleared)
 	acpi_pm_press_power_button(p);
 	CHECK_EQ(f.level[9], false); /* not enabled yet, but remembered */
 	fixture_out(&f, 0x602, 2, 0xffff);
-	CHECK_EQ(fixture_in(&f, 0x602, 2), 0x100);
+	CHECK_EQ(fixture_in(&f, 0x602, 2), 0x720);
 	CHECK_EQ(f.level[9], true);
 	CHECK_EQ(fixture_in(&f, 0x600, 2), 0x100);
 	fixture_out(&f, 0x600, 2, 0x20);
 	CHECK_EQ(f.level[9], true);
 	fixture_out(&f, 0x601, 1, 0x01); /* the same bit, by bytes */
 	CHECK_EQ(f.level[9], false);
-	CHECK_EQ(fixture_in(&f, 0x600, 4), 0x01000000);
+	CHECK_EQ(fixture_in(&f, 0x600, 4), 0x07200000);
 	acpi_pm_press_power_button(p);
 	fixture_out(&f, 0x600, 4, 0x0100);
 	CHECK_EQ(fixture_in(&f, 0x600, 4), 0); /* cleared and disabled at once */
