@@ -3,6 +3,7 @@
 
 #include "dev/acpi_pm.h"
 #include "dev/addrmap.h"
+#include "dev/pci.h"
 #include "dev/pvpanic.h"
 #include "dev/rtc.h"
 #include "dev/serial.h"
@@ -16,6 +17,7 @@ struct board {
 	struct bus *bus;
 	struct ioapic *ioapic;
 	struct acpi_pm *pm;
+	struct pci *pci;
 	struct pvpanic *pvpanic;
 	struct rtc *rtc;
 	struct serial *serial;
@@ -77,6 +79,12 @@ static int board_open_platform(struct board *b)
 	return err;
 }
 
+static int board_open_pci(struct board *b)
+{
+	return pci_open(&b->pci, &(struct pci_config){.bus = b->bus, .ecam = ADDRMAP_ECAM, .window = ADDRMAP_PCI_MMIO, .window_bytes = ADDRMAP_PCI_MMIO_BYTES,
+		.reset = board_reset, .user = b});
+}
+
 int board_open(struct board **out, const struct board_config *c, struct failure *f)
 {
 	struct board *b = calloc(1, sizeof *b);
@@ -86,6 +94,8 @@ int board_open(struct board **out, const struct board_config *c, struct failure 
 		return failure_set(f, -ENOMEM, "free some memory on this node", "no memory for the devices");
 	b->c = *c;
 	err = board_open_platform(b);
+	if (!err)
+		err = board_open_pci(b);
 	if (err) {
 		board_close(b);
 		return failure_set(f, err, "free memory and threads on this node", "cannot make the devices: %s", strerror(-err));
@@ -98,6 +108,7 @@ void board_close(struct board *b)
 {
 	if (!b)
 		return;
+	pci_close(b->pci);
 	serial_close(b->serial);
 	rtc_close(b->rtc);
 	pvpanic_close(b->pvpanic);
