@@ -195,7 +195,8 @@ TEST(protect_stops_a_running_guest_and_no_store_is_lost)
 
 	BED(b, count_code);
 	_Atomic uint64_t *word = (_Atomic uint64_t *)(b.ram.hva[0] + DATA * PAGE_BYTES);
-	b.rounds = b.may = 1;
+	b.may = 1;
+	b.rounds = 1;
 	put_page(&b, DATA + 1, "", 0, true);
 	pthread_create(&b.thread, NULL, vcpu_run, &b);
 	CHECK_EQ(wait_fault(&b, DATA, true), 0);
@@ -227,7 +228,8 @@ TEST(a_shared_page_mapped_by_a_guest_read_still_faults_on_write)
 	uint8_t image[PAGE_BYTES] = {0};
 
 	BED(b, count_code);
-	b.rounds = b.may = 1;
+	b.may = 1;
+	b.rounds = 1;
 	image[0] = 1;
 	put_page(&b, DATA, "", 0, false);
 	put_page(&b, DATA + 1, image, 8, false);
