@@ -1,5 +1,10 @@
-/* Every message of the control streams, defined once: client to daemon, daemon to daemon, daemon to fragment. One request at a time on a stream;
- * every request is answered by zero or more 'line's or typed answers and then by 'end' or 'error'. Contract of the generated functions: wire/peer.h.
+/* Every message of the control streams, defined once: client to daemon, daemon to daemon, daemon to fragment. Contract of the generated
+ * functions: wire/peer.h.
+ *
+ * Client to daemon: hello both ways, then one request at a time; a request is answered by zero or more typed answers and then by 'end' or
+ * 'error'. A console's answers and keys flow until 'vm_ended' and 'end', or until the client says console_detach (then 'end').
+ * Daemon to daemon: node_hello both ways, then anything at any time; everything about a VM names it by its id.
+ * Daemon to fragment: the same part_ messages, forwarded word by word; a fragment has one VM and one daemon at a time.
  */
 #ifndef WIRE_CONTROL_H
 #define WIRE_CONTROL_H
@@ -15,9 +20,94 @@
 	/* The request is done. */ \
 	M(end, 3, ) \
 	/* One line for a person. */ \
-	M(line, 4, F(text, text))
+	M(line, 4, F(text, text)) \
+	\
+	/* Requests of a client. vm: its name. flags: enum control_run_flag. place: as in --place, empty: the daemon chooses. */ \
+	M(ask_list, 16, ) \
+	M(ask_info, 17, F(name, vm)) \
+	M(ask_run, 18, F(name, vm) F(u32, cpus) F(u64, memory) F(text, place) F(text, kernel) F(text, initrd) F(blob, append) F(u32, flags)) \
+	/* owner: the VM ends when this client goes without console_detach. */ \
+	M(ask_console, 19, F(name, vm) F(u8, owner)) \
+	/* Press the power button; kill after timeout_ms (0: never, return at once). */ \
+	M(ask_stop, 20, F(name, vm) F(u32, timeout_ms)) \
+	M(ask_kill, 21, F(name, vm)) \
+	/* Of that node only (its part of the VM, its checks, its time for a round trip and for a megabyte to each other node). */ \
+	M(ask_stats, 22, F(name, vm) F(name, node)) \
+	M(ask_doctor, 23, F(name, node)) \
+	M(ask_quit, 24, F(u8, kill_vms)) \
+	/* Answers. address: as peers reach it; state: enum control_node_state; silent_ms: since it was last heard. */ \
+	M(node_line, 32, F(name, node) F(text, address) F(u8, state) F(u64, silent_ms) F(u32, cpus) F(u32, cpus_used) F(u64, memory) \
+		F(u64, memory_used) F(u64, rtt_us) F(u64, garbage)) \
+	/* state: enum control_vm_state; reason: enum stop_reason once ended, about: the node it is about. age_ms: since it was asked for. */ \
+	M(vm_line, 33, F(u64, vm_id) F(name, vm) F(name, coordinator) F(u8, state) F(u32, cpus) F(u64, memory) F(u64, age_ms) F(text, kernel) \
+		F(u8, reason) F(name, about) F(text, what)) \
+	M(part_line, 34, F(u64, vm_id) F(u8, index) F(name, node) F(u64, vcpus) F(u64, memory) F(u8, state) F(u32, pid) F(text, address)) \
+	M(stat_line, 35, F(name, node) F(name, key) F(u64, value)) \
+	/* level: enum control_level. */ \
+	M(check_line, 36, F(name, node) F(name, check) F(u8, level) F(text, found) F(text, why) F(text, fix)) \
+	/* The VM's serial console, both directions; skipped: bytes lost before these because the reader was too slow. */ \
+	M(console_out, 40, F(u64, skipped) F(blob, bytes)) \
+	M(console_in, 41, F(blob, bytes)) \
+	M(console_detach, 42, ) \
+	M(vm_ended, 43, F(u8, reason) F(name, about) F(text, what)) \
+	\
+	/* First between daemons, both ways. address: where it listens; incarnation: random per start of the daemon; lent: as --lend. */ \
+	M(node_hello, 64, F(u32, version) F(name, node) F(text, address) F(u64, incarnation) F(u32, cpus) F(u64, memory)) \
+	/* Instead of the answering node_hello; then the stream closes. code: positive errno. */ \
+	M(node_refuse, 65, F(u32, code) F(text, what) F(text, todo)) \
+	/* Another node there is. */ \
+	M(node_member, 66, F(name, node) F(text, address)) \
+	/* Every half second; answered, so that both know the other's state and the round trip. */ \
+	M(node_beat, 67, F(u64, sent_us) F(u32, cpus_used) F(u64, memory_used)) \
+	M(node_beat_reply, 68, F(u64, sent_us)) \
+	/* This daemon ends on purpose; its fragments may live on. */ \
+	M(node_leave, 69, ) \
+	/* All there is to tell about parts of the listener's VMs has been told (part_status): what was not named is gone. */ \
+	M(node_ready, 72, ) \
+	/* The doctor's bandwidth check: all of it comes back as node_echo_reply. */ \
+	M(node_echo, 70, F(u64, sent_us) F(blob, bytes)) \
+	M(node_echo_reply, 71, F(u64, sent_us) F(blob, bytes)) \
+	\
+	/* Birth of a VM: the coordinator's daemon to each daemon, and each daemon to its fragment. First what the whole VM is: one part_prepare, then \
+	 * one part_layout a node; the last of them sets it going. index: the receiver's node_t. vcpus: a bit each. */ \
+	M(part_prepare, 80, F(u64, vm_id) F(name, vm) F(name, coordinator) F(u8, coordinator_index) F(u8, index) F(u8, nodes) F(u32, cpus) F(u64, memory) \
+		F(text, kernel) F(text, initrd) F(blob, append) F(u32, flags)) \
+	M(part_layout, 81, F(u64, vm_id) F(u8, of) F(name, node) F(u64, vcpus) F(u64, memory)) \
+	/* Reserved, and its fragment listens there for the others. cpuid: what that node's KVM offers, as vm/ packs it. */ \
+	M(part_ready, 82, F(u64, vm_id) F(u8, index) F(u32, pid) F(text, address) F(blob, cpuid)) \
+	/* To all, once all are ready: where each listens and its CPUID; then part_connect. cookie: a random secret of this VM. */ \
+	M(part_peer, 83, F(u64, vm_id) F(u8, of) F(text, address) F(blob, cpuid)) \
+	M(part_connect, 84, F(u64, vm_id) F(u64, cookie_hi) F(u64, cookie_lo)) \
+	M(part_meshed, 85, F(u64, vm_id) F(u8, index)) \
+	M(part_start, 86, F(u64, vm_id)) \
+	M(part_started, 87, F(u64, vm_id) F(u8, index)) \
+	/* Before it has started: the birth fails, everything is rolled back. */ \
+	M(part_failed, 88, F(u64, vm_id) F(u8, index) F(u32, code) F(name, node) F(text, what) F(text, todo)) \
+	/* End it, saying why. reason: enum stop_reason. */ \
+	M(part_stop, 89, F(u64, vm_id) F(u8, reason) F(name, about) F(text, what)) \
+	/* It has ended. From a daemon: its process is gone and its reservation returned. died: without a word of its own. */ \
+	M(part_ended, 90, F(u64, vm_id) F(u8, index) F(u8, died) F(u8, reason) F(name, about) F(text, what)) \
+	M(part_button, 91, F(u64, vm_id)) \
+	/* Daemon to fragment: tell all about yourself (a daemon that was restarted): part_prepare, the part_layouts, part_status, console_out. */ \
+	M(part_ask_status, 92, ) \
+	M(part_status, 93, F(u64, vm_id) F(u8, index) F(u8, state) F(u32, pid) F(u64, age_ms) F(text, address)) \
+	M(part_ask_stats, 94, F(u64, vm_id)) \
+	/* A VM as its coordinator's daemon knows it, to all daemons: vm_line, then its part_lines. The VM is forgotten: vm_gone. */ \
+	M(vm_gone, 95, F(u64, vm_id))
 
 enum control_role { CONTROL_CLIENT, CONTROL_DAEMON, CONTROL_FRAGMENT };
+enum control_run_flag {
+	CONTROL_RUN_DETACH = 1u << 0,     /* the VM outlives the client */
+	CONTROL_RUN_UNSAFE_MMU = 1u << 1, /* run on a host whose MMU mode is wrong for VMs that span nodes: for guests with static page tables */
+	CONTROL_RUN_FAKE = 1u << 2,       /* no guest at all: node/fragment_fake.h, for tests of the life cycle */
+};
+enum control_node_state { CONTROL_NODE_HERE, CONTROL_NODE_UP, CONTROL_NODE_LOST, CONTROL_NODE_LEFT, CONTROL_NODE_STATES };
+enum control_vm_state { CONTROL_VM_STARTING, CONTROL_VM_RUNNING, CONTROL_VM_STOPPING, CONTROL_VM_ENDED, CONTROL_VM_STATES };
+/* In the order of a part's life. */
+enum control_part_state {
+	CONTROL_PART_ASKED, CONTROL_PART_READY, CONTROL_PART_MESHED, CONTROL_PART_STARTED, CONTROL_PART_ENDED, CONTROL_PART_STATES
+};
+enum control_level { CONTROL_OK, CONTROL_WARN, CONTROL_FAIL, CONTROL_LEVELS };
 
 #define WIRE_PREFIX control
 #define WIRE_ENUM CONTROL

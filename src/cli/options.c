@@ -1,0 +1,167 @@
+/* See options.h. The two tables are the truth about the command line; wording here is what people read. */
+#include "cli/options.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/quantity.h"
+
+#define ON(verb) (1u << VERB_##verb)
+
+enum { CLIENTS = ON(RUN) | ON(LS) | ON(INFO) | ON(STATS) | ON(CONSOLE) | ON(STOP) | ON(KILL) | ON(DOCTOR) | ON(QUIT), LEND_CPUS_MAX = 1024 };
+
+static const struct option_spec options[OPTIONS] = {
+	[OPTION_NAME] = {"name", "NAME", "Name of this node (default: the host's name), or of the new VM.", ON(NODE) | ON(RUN)},
+	[OPTION_NODE] = {"node", "NAME", "The daemon on this host to speak to; needed only where more than one runs. Default: $TESSERA_NODE, else the only one.",
+		CLIENTS},
+	[OPTION_RUN_DIR] = {"run-dir", "DIR", "Where daemons keep their sockets. Default: $TESSERA_RUN_DIR, else /run/tessera.", CLIENTS | ON(NODE)},
+	[OPTION_LISTEN] = {"listen", "ADDR:PORT", "Address at which the other nodes reach this one. Port 0: any free one. Default: 127.0.0.1:0.", ON(NODE)},
+	[OPTION_LEND] = {"lend", "cpus=N,memory=SIZE", "What this node lends to VMs at most, as cpus=2,memory=512M. Default: nothing.", ON(NODE)},
+	[OPTION_JOIN] = {"join", "ADDR:PORT", "A node of the cluster to join; it is tried until it answers, and names the others.", ON(NODE)},
+	[OPTION_INSECURE] = {"insecure", NULL, "Listen on an address that other hosts can reach. Links are not yet encrypted or authenticated: whoever reaches "
+		"the port owns the VMs.", ON(NODE)},
+	[OPTION_CPUS] = {"cpus", "N", "vCPUs of the VM, 1 to 64. Default: what --place adds up to, else 1.", ON(RUN)},
+	[OPTION_MEMORY] = {"memory", "SIZE", "Memory of the VM, as 900M or 4G. Default: what --place adds up to, else 512M.", ON(RUN)},
+	[OPTION_PLACE] = {"place", "NODE:CPUS[:SIZE],...", "Which node gives what. Memory without a size is shared out in proportion to CPUs. This node must be "
+		"among them: it has the devices. Default: chosen from what the nodes have left.", ON(RUN)},
+	[OPTION_KERNEL] = {"kernel", "FILE", "Linux bzImage or PVH ELF image to boot.", ON(RUN)},
+	[OPTION_INITRD] = {"initrd", "FILE", "Initial RAM disk for it.", ON(RUN)},
+	[OPTION_APPEND] = {"append", "TEXT", "Added to the kernel's command line.", ON(RUN)},
+	[OPTION_DETACH] = {"detach", NULL, "Return as soon as the VM runs, without its console.", ON(RUN)},
+	[OPTION_JSON] = {"json", NULL, "Print one JSON document instead of text; errors too, as {\"error\":{...}}.", CLIENTS | ON(VERSION)},
+	[OPTION_WATCH] = {"watch", NULL, "Print again every second.", ON(STATS)},
+	[OPTION_ALL] = {"all", NULL, "Show VMs that have ended too.", ON(LS)},
+	[OPTION_TIMEOUT] = {"timeout", "SECONDS", "How long the guest has to switch itself off before it is killed. 0: press the button and return. Default: 60.",
+		ON(STOP)},
+	[OPTION_FORCE] = {"force", NULL, "Kill at once instead of pressing the power button.", ON(STOP)},
+	[OPTION_KILL_VMS] = {"kill-vms", NULL, "Kill the VMs that this node coordinates first.", ON(QUIT)},
+	[OPTION_MAN] = {"man", NULL, "Print the man page's source.", ON(HELP)},
+	[OPTION_COMPLETION] = {"completion", NULL, "Print completion for bash.", ON(HELP)},
+	[OPTION_UNSAFE_MMU] = {"unsafe-mmu", NULL, "Run across nodes on hosts whose MMU mode is wrong for that.", ON(RUN), .hidden = true},
+	[OPTION_FAKE] = {"fake", NULL, "No guest, only what surrounds it.", ON(RUN), .hidden = true},
+};
+
+static const struct verb_spec verbs[VERBS] = {
+	[VERB_NODE] = {"node", NULL, "run this host's daemon",
+		"Lends CPUs and memory of this host, keeps in touch with the other nodes, and serves the other verbs. Runs in the foreground and logs to standard "
+		"error; ends on SIGTERM or SIGINT. VMs live in processes of their own: they run on when the daemon ends, and it finds them again when it is "
+		"started with the same --name and --run-dir."},
+	[VERB_RUN] = {"run", NULL, "start a VM",
+		"Starts a VM made of CPUs and memory of one or more nodes, shows its serial console, and ends when it ends. Detach with ^] and the VM runs on; "
+		"SIGTERM, SIGHUP, or SIGINT from outside end it. On a terminal ^C goes to the guest."},
+	[VERB_LS] = {"ls", NULL, "list nodes and VMs", "Lists the nodes of the cluster with what they lend, and the VMs with where their parts are."},
+	[VERB_INFO] = {"info", "VM", "show all about a VM", "Shows where each part of the VM is, and after its end why it ended (kept by the daemon until it ends itself)."},
+	[VERB_STATS] = {"stats", "VM", "show a VM's counters", "Shows what each part of the VM has counted: remote faults, messages, bytes, interrupts forwarded."},
+	[VERB_CONSOLE] = {"console", "VM", "attach to a VM's serial console", "Shows the console's last 64 KiB and what follows, and passes keys. Detach with ^]. "
+		"Several clients may be attached."},
+	[VERB_STOP] = {"stop", "VM", "press a VM's power button",
+		"Presses the ACPI power button and waits for the guest to switch itself off; kills the VM when it does not."},
+	[VERB_KILL] = {"kill", "VM", "end a VM at once", "Ends all parts of the VM at once. Returns when nothing of it is left."},
+	[VERB_DOCTOR] = {"doctor", NULL, "check this host and all nodes",
+		"Checks what Tessera needs of each node: KVM and its kind, userfaultfd, the MMU mode, CPUID and TSC, the network between nodes, memory and limits. "
+		"Each line says OK, WARN or FAIL, why it matters, and the exact remedy. Without a daemon it checks this host only."},
+	[VERB_QUIT] = {"quit", NULL, "end this host's daemon", "Ends the daemon as SIGTERM does. VMs run on unless --kill-vms is given."},
+	[VERB_VERSION] = {"version", NULL, "print the version", "Prints the version of the program and of its protocol."},
+	[VERB_HELP] = {"help", "[VERB]", "explain the program or a verb", "Explains the program or one of its verbs."},
+	[VERB_FRAGMENT] = {"fragment", "NODE VM", "one VM's part on one node", "Started by the daemon.", .hidden = true},
+};
+
+const struct option_spec *options_spec(enum option_id id)
+{
+	return &options[id];
+}
+
+const struct verb_spec *options_verb(enum option_verb v)
+{
+	return &verbs[v];
+}
+
+static int find_verb(const char *name, enum option_verb *v)
+{
+	if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
+		name = "help";
+	if (strcmp(name, "--version") == 0)
+		name = "version";
+	for (unsigned k = 0; k < VERBS; k++)
+		if (strcmp(verbs[k].name, name) == 0) {
+			*v = k;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+/* "--name" or "--name=value" of this verb. */
+static int find_option(enum option_verb v, const char *arg, const char **value)
+{
+	size_t n = strcspn(arg + 2, "=");
+
+	*value = arg[2 + n] ? arg + 3 + n : NULL;
+	for (int k = 0; k < OPTIONS; k++)
+		if (options[k].verbs >> v & 1 && strlen(options[k].name) == n && strncmp(options[k].name, arg + 2, n) == 0)
+			return k;
+	return -EINVAL;
+}
+
+int options_read(struct options *o, int argc, char **argv, struct failure *f)
+{
+	const char *remedy = "'tessera help' lists the verbs, 'tessera help VERB' their options";
+
+	*o = (struct options){.verb = VERB_HELP};
+	if (argc < 2)
+		return failure_set(f, -EINVAL, remedy, "say what to do");
+	if (find_verb(argv[1], &o->verb))
+		return failure_set(f, -EINVAL, remedy, "there is no verb '%.80s'", argv[1]);
+	for (int k = 2; k < argc; k++) {
+		const char *arg = argv[k], *value;
+		int id;
+
+		if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) {
+			o->operand = verbs[o->verb].name;
+			o->verb = VERB_HELP;
+			return 0;
+		}
+		if (arg[0] != '-') {
+			if (!verbs[o->verb].operand || o->operand)
+				return failure_set(f, -EINVAL, remedy, "'tessera %s' cannot take '%.80s'", verbs[o->verb].name, arg);
+			o->operand = arg;
+			continue;
+		}
+		id = arg[1] == '-' ? find_option(o->verb, arg, &value) : -EINVAL;
+		if (id < 0)
+			return failure_set(f, -EINVAL, remedy, "'tessera %s' has no option '%.80s'", verbs[o->verb].name, arg);
+		if (o->value[id])
+			return failure_set(f, -EINVAL, "give it once", "--%s is given twice", options[id].name);
+		if (!options[id].value && value)
+			return failure_set(f, -EINVAL, remedy, "--%s takes no value", options[id].name);
+		if (options[id].value && !value && ++k == argc)
+			return failure_set(f, -EINVAL, remedy, "--%s needs a value: %s", options[id].name, options[id].value);
+		o->value[id] = !options[id].value ? "" : value ? value : argv[k];
+	}
+	if (verbs[o->verb].operand && verbs[o->verb].operand[0] != '[' && !o->operand)
+		return failure_set(f, -EINVAL, remedy, "'tessera %s' needs a %s", verbs[o->verb].name, verbs[o->verb].operand);
+	return 0;
+}
+
+int options_read_lend(const char *text, uint64_t *cpus, uint64_t *memory, struct failure *f)
+{
+	bool have_cpus = false, have_memory = false;
+
+	*cpus = *memory = 0;
+	for (;;) {
+		const char *end = text + strcspn(text, ",");
+		int err = -EINVAL;
+
+		if (!have_cpus && strncmp(text, "cpus=", 5) == 0) {
+			err = quantity_read_count(text + 5, end, LEND_CPUS_MAX, cpus);
+			have_cpus = true;
+		} else if (!have_memory && strncmp(text, "memory=", 7) == 0) {
+			err = quantity_read_bytes(text + 7, end, memory);
+			have_memory = true;
+		}
+		if (err)
+			return failure_set(f, -EINVAL, "write it as cpus=2,memory=512M", "cannot read '%.*s' in --lend", (int)(end - text), text);
+		if (!*end)
+			return 0;
+		text = end + 1;
+	}
+}

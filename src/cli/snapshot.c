@@ -1,0 +1,67 @@
+/* See snapshot.h. */
+#include "cli/snapshot.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/ensure.h"
+
+static void *grow(void *array, unsigned n, size_t each)
+{
+	array = realloc(array, (n + 1) * each);
+	ensure(array);
+	return array;
+}
+
+static void take(struct snapshot *s, unsigned id, const uint8_t *body, size_t bytes)
+{
+	struct control_node_line node;
+	struct control_vm_line vm;
+	struct control_part_line part;
+
+	if (id == CONTROL_node_line && !control_get_node_line(body, bytes, &node)) {
+		s->node = grow(s->node, s->nodes, sizeof node);
+		s->node[s->nodes++] = node;
+	} else if (id == CONTROL_vm_line && !control_get_vm_line(body, bytes, &vm)) {
+		s->vm = grow(s->vm, s->vms, sizeof vm);
+		s->vm[s->vms++] = vm;
+	} else if (id == CONTROL_part_line && !control_get_part_line(body, bytes, &part)) {
+		s->part = grow(s->part, s->parts, sizeof part);
+		s->part[s->parts++] = part;
+	}
+}
+
+static int by_node(const void *a, const void *b)
+{
+	return strcmp(((const struct control_node_line *)a)->node.s, ((const struct control_node_line *)b)->node.s);
+}
+
+static int by_vm(const void *a, const void *b)
+{
+	return strcmp(((const struct control_vm_line *)a)->vm.s, ((const struct control_vm_line *)b)->vm.s);
+}
+
+int snapshot_read(struct snapshot *s, struct client *c, struct failure *f)
+{
+	const uint8_t *body;
+	size_t bytes;
+	unsigned id = 0;
+	int err;
+
+	*s = (struct snapshot){0};
+	while (!(err = client_next(c, &id, &body, &bytes, f)) && id != CONTROL_end)
+		take(s, id, body, bytes);
+	if (s->nodes)
+		qsort(s->node, s->nodes, sizeof *s->node, by_node);
+	if (s->vms)
+		qsort(s->vm, s->vms, sizeof *s->vm, by_vm);
+	return err;
+}
+
+void snapshot_fini(struct snapshot *s)
+{
+	free(s->node);
+	free(s->vm);
+	free(s->part);
+	*s = (struct snapshot){0};
+}

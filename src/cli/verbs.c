@@ -1,0 +1,35 @@
+/* See verbs.h. */
+#include "cli/verbs.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "cli/lists.h"
+#include "cli/report.h"
+#include "wire/codec.h"
+
+static int version(const struct options *o)
+{
+	if (o->value[OPTION_JSON])
+		report_json(json_pack("{s:s,s:i}", "version", TESSERA_VERSION, "protocol", (int)WIRE_VERSION));
+	else
+		printf("tessera %s (protocol %u)\n", TESSERA_VERSION, (unsigned)WIRE_VERSION);
+	return REPORT_OK;
+}
+
+int verbs_run(const struct options *o, const struct verbs_host *host)
+{
+	struct failure f = {0};
+
+	switch (o->verb) {
+	case VERB_LS:
+		return lists_ls(o);
+	case VERB_INFO:
+		return lists_info(o);
+	case VERB_VERSION:
+		return version(o);
+	default:
+		failure_set(&f, -ENOSYS, "wait for the next version", "this verb is not in yet");
+		return (int)report_failure(&f, o->value[OPTION_JSON]);
+	}
+}

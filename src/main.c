@@ -1,0 +1,34 @@
+/* One program, three roles: the daemon of a host, a VM's fragment (started by the daemon), and the client. Nothing is decided here but which; only
+ * main() ends the process. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/options.h"
+#include "cli/report.h"
+#include "cli/verbs.h"
+#include "node/daemon.h"
+
+static int node(const struct options *o)
+{
+	struct daemon_options d = {.name = o->value[OPTION_NAME], .listen = o->value[OPTION_LISTEN], .join = o->value[OPTION_JOIN],
+		.run_dir = o->value[OPTION_RUN_DIR], .insecure = o->value[OPTION_INSECURE]};
+	struct failure f = {0};
+
+	if (o->value[OPTION_LEND] && options_read_lend(o->value[OPTION_LEND], &d.lend_cpus, &d.lend_memory, &f))
+		return (int)report_usage(&f);
+	return daemon_run(&d, &f) ? (int)report_failure(&f, false) : REPORT_OK;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct verbs_host host = {0};
+	struct options o;
+	struct failure f = {0};
+
+	if (options_read(&o, argc, argv, &f))
+		return (int)report_usage(&f);
+	if (o.verb == VERB_NODE)
+		return node(&o);
+	return verbs_run(&o, &host);
+}
