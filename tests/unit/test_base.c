@@ -1,5 +1,6 @@
 /* base: the first failure is kept, numbers convert. */
 #include "base/failure.h"
+#include "base/histogram.h"
 #include "tests/test.h"
 
 #include <errno.h>
@@ -19,4 +20,18 @@ TEST(gpa_and_gfn_convert)
 {
 	CHECK_EQ(gpa_gfn((gpa_t){0x12345678}).v, 0x12345);
 	CHECK_EQ(gfn_gpa((gfn_t){0x100000}).v, 0x100000000);
+}
+
+TEST(a_histogram_knows_its_median_and_tail)
+{
+	static struct histogram h;
+
+	CHECK_EQ(histogram_permille(&h, 500), 0);
+	for (uint64_t v = 1; v <= 100000; v++)
+		histogram_add(&h, v);
+	CHECK_EQ(histogram_count(&h), 100000);
+	CHECK(histogram_permille(&h, 500) > 47000 && histogram_permille(&h, 500) < 53000);
+	CHECK(histogram_permille(&h, 990) > 94000 && histogram_permille(&h, 990) < 104000);
+	histogram_add(&h, UINT64_MAX);
+	CHECK(histogram_permille(&h, 1000) >= 1ull << (HISTOGRAM_BITS_MAX - 1));
 }

@@ -1,0 +1,513 @@
+/* What happens to pages, event by event: see engine.h. The decision is page_step()'s, the deed is mem/deed.c's; here is who calls them when, and the
+ * accounting around them (cache, holds, streams, statistics). */
+#include "mem/engine.h"
+
+#include "base/ensure.h"
+#include "mem/letter.h"
+#include "wire/peer.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+	EVICT_TRIES = 512,      /* frames looked at for one that may go, before a fault is deferred */
+	EVICT_BATCH = 16,       /* frames sent away ahead of need in one round */
+	FLUSH_EARLY_BYTES = 64 * 1024, /* a long round does not make the first peer wait for its end */
+};
+
+uint64_t engine_clock_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+void engine_fail(struct engine *e, enum stop_reason reason, node_t node, const char *fmt, ...)
+{
+	va_list args;
+
+	if (engine_failed(e))
+		return;
+	e->cause = (struct engine_cause){.reason = reason, .node = node};
+	va_start(args, fmt);
+	vsnprintf(e->cause.what, sizeof e->cause.what, fmt, args);
+	va_end(args);
+}
+
+/* Birth and death. */
+
+static void *table_new(uint64_t pages, size_t each)
+{
+	void *at = mmap(NULL, pages * each, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return at == MAP_FAILED ? NULL : at;
+}
+
+static void table_drop(void *at, uint64_t pages, size_t each)
+{
+	if (at)
+		munmap(at, pages * each);
+}
+
+static int engine_tables(struct engine *e)
+{
+	e->page = table_new(e->pages, sizeof e->page[0]);
+	e->dir = table_new(e->pages, sizeof e->dir[0]);
+	e->note = table_new(e->pages, sizeof e->note[0]);
+	e->hot = table_new(e->pages, sizeof e->hot[0]);
+	if (!e->page || !e->dir || !e->note || !e->hot)
+		return -ENOMEM;
+	return cache_init(&e->cache, e->pages, e->config.cache_bytes >> PAGE_SHIFT);
+}
+
+static int engine_links(struct engine *e)
+{
+	for (unsigned n = 0; n < e->config.nodes; n++) {
+		int fd = e->config.fds[n], err;
+
+		e->config.fds[n] = -1;
+		if (n == e->config.self.v)
+			continue;
+		err = link_open(&e->link[n], fd, PAGER_OUT_BYTES, e->config.dead_ms);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static void engine_defaults(struct pager_config *c)
+{
+	if (!c->hold_us)
+		c->hold_us = PAGER_HOLD_US;
+	if (!c->hold_max_us)
+		c->hold_max_us = PAGER_HOLD_MAX_US;
+	if (!c->prefetch_pages)
+		c->prefetch_pages = PAGER_PREFETCH_PAGES;
+	if (c->prefetch_pages > STREAM_WINDOW_MAX)
+		c->prefetch_pages = STREAM_WINDOW_MAX;
+	if (c->prefetch_off)
+		c->prefetch_pages = 0;
+}
+
+int engine_init(struct engine *e, const struct pager_config *config, struct failure *f)
+{
+	int err;
+
+	e->config = *config;
+	engine_defaults(&e->config);
+	e->pages = config->ram->bytes >> PAGE_SHIFT;
+	e->now_ns = engine_clock_ns();
+	e->holds.random = (e->now_ns << 5 | config->self.v) + 1;
+	err = engine_tables(e);
+	if (!err)
+		err = engine_links(e);
+	if (!err)
+		err = uffd_open(&e->uffd, config->ram, f);
+	tally_set(&e->tally.cache_limit_pages, e->cache.max);
+	return err ? failure_set(f, err, "see the error", "cannot set up the pager: %s", strerror(-err)) : 0;
+}
+
+void engine_fini(struct engine *e)
+{
+	uffd_close(&e->uffd);
+	for (unsigned n = 0; n < NODES_MAX; n++) {
+		link_close(e->link[n]);
+		e->link[n] = NULL;
+		if (n < e->config.nodes && e->config.fds[n] >= 0)
+			close(e->config.fds[n]);
+	}
+	table_drop(e->page, e->pages, sizeof e->page[0]);
+	table_drop(e->dir, e->pages, sizeof e->dir[0]);
+	table_drop(e->note, e->pages, sizeof e->note[0]);
+	table_drop(e->hot, e->pages, sizeof e->hot[0]);
+	cache_fini(&e->cache);
+	e->config.nodes = 0;
+}
+
+/* One event of one page. */
+
+static uint32_t engine_ticks(const struct engine *e)
+{
+	return (uint32_t)(e->now_ns >> 6) | 1;
+}
+
+static bool engine_homed_here(const struct engine *e, uint64_t page)
+{
+	return node_eq(ram_page_home(e->config.ram, page), e->config.self);
+}
+
+static bool page_charged(const struct page *p)
+{
+	return p->state != PAGE_I || p->pending != PAGE_IDLE;
+}
+
+static void engine_account_cache(struct engine *e, uint64_t page, const struct page *was, const struct page *is)
+{
+	struct cache *c = &e->cache;
+
+	if (was->state == PAGE_I && is->state != PAGE_I)
+		cache_add(c, page);
+	if (was->state != PAGE_I && is->state == PAGE_I)
+		cache_remove(c, page);
+	c->charged += page_charged(is);
+	c->charged -= page_charged(was);
+	tally_set(&e->tally.cached_pages, c->frames);
+	if (c->frames > atomic_load_explicit(&e->tally.cached_pages_max, memory_order_relaxed))
+		tally_set(&e->tally.cached_pages_max, c->frames);
+}
+
+static void engine_account(struct engine *e, uint64_t page, bool here, struct page was, enum page_event_kind kind)
+{
+	const struct page *is = &e->page[page];
+
+	if (!here)
+		engine_account_cache(e, page, &was, is);
+	if (is->state < was.state && kind != PAGE_EV_EVICT)
+		e->note[page].lost = engine_ticks(e);
+	if (is->recalled && !was.recalled) {
+		e->recalls++;
+		tally_add(&e->tally.recalls_held, 1);
+	}
+	if (!is->recalled && was.recalled)
+		e->recalls--;
+}
+
+/* Decide and do. -EPROTO: the message may not be; nothing was done. */
+static int engine_step(struct engine *e, uint64_t page, const struct page_event *ev, const uint8_t *data)
+{
+	node_t home = ram_page_home(e->config.ram, page);
+	bool here = node_eq(home, e->config.self);
+	struct page was = e->page[page];
+	struct page_actions todo;
+	int err;
+
+	if (engine_failed(e))
+		return 0;
+	err = page_step(&e->page[page], here ? &e->dir[page] : NULL, e->config.self, home, ev, &todo);
+	if (err)
+		return err;
+	for (unsigned i = 0; i < todo.n && !engine_failed(e); i++)
+		deed_do(e, page, &todo.at[i], data);
+	engine_account(e, page, here, was, ev->kind);
+	return 0;
+}
+
+static void engine_local(struct engine *e, uint64_t page, enum page_event_kind kind)
+{
+	struct page_event ev = {.kind = kind};
+
+	ensure(kind != PAGE_EV_MSG);
+	ensure(engine_step(e, page, &ev, NULL) == 0);
+}
+
+/* Room in the cache. */
+
+/* Send one frame away if it may go now. */
+static void engine_evict(struct engine *e, uint64_t page)
+{
+	struct page was = e->page[page];
+
+	engine_local(e, page, PAGE_EV_EVICT);
+	if (e->page[page].state == PAGE_I)
+		tally_add(was.state == PAGE_M ? &e->tally.write_backs : &e->tally.drops, 1);
+}
+
+/* Evict the next in turn until at most 'charged' pages are charged; gives up after 'tries' frames that may not go. */
+static bool engine_shrink(struct engine *e, uint64_t charged, unsigned tries)
+{
+	uint64_t page;
+
+	while (e->cache.charged > charged && tries-- && !engine_failed(e) && cache_turn(&e->cache, &page)) {
+		if (link_room(e->link[ram_page_home(e->config.ram, page).v]) < PAGER_OUT_BYTES / 2)
+			continue; /* its home is slow to take what we send: do not add to that */
+		if (e->note[page].chance)
+			e->note[page].chance--;
+		else
+			engine_evict(e, page);
+	}
+	return e->cache.charged <= charged;
+}
+
+/* May 'page' be asked for within the budget? Makes room if need be. */
+static bool engine_admit(struct engine *e, uint64_t page)
+{
+	if (page_charged(&e->page[page]) || engine_homed_here(e, page))
+		return true;
+	return e->cache.max && engine_shrink(e, e->cache.max - 1, EVICT_TRIES);
+}
+
+/* Faults. */
+
+static void engine_wanted(struct engine *e, uint64_t page, enum engine_want want)
+{
+	struct engine_note *note = &e->note[page];
+	uint16_t hot = atomic_load_explicit(&e->hot[page], memory_order_relaxed);
+
+	note->since = engine_ticks(e);
+	note->want = (uint8_t)want;
+	if (want == WANT_AHEAD)
+		return;
+	note->heat = note->lost ? hold_heat(note->heat, (uint64_t)(note->since - note->lost) << 6, e->config.hold_us * 1000ull) : 0;
+	if (hot < UINT16_MAX)
+		atomic_store_explicit(&e->hot[page], (uint16_t)(hot + 1), memory_order_relaxed);
+	if (want == WANT_READ)
+		tally_add(&e->tally.reads, 1);
+	else
+		tally_add(want == WANT_WRITE ? &e->tally.writes : &e->tally.upgrades, 1);
+}
+
+/* Count a fault that page_step() has taken, and note for whom a request went out. */
+static void engine_classify(struct engine *e, uint64_t page, struct page was, bool touched, bool write)
+{
+	const struct page *is = &e->page[page];
+
+	if (was.pending != PAGE_IDLE || (is->state == was.state && is->pending == PAGE_IDLE)) {
+		tally_add(&e->tally.duplicates, 1);
+		if (was.pending != PAGE_IDLE && e->note[page].want == WANT_AHEAD) {
+			tally_add(&e->tally.prefetch_late, 1);
+			engine_wanted(e, page, write ? WANT_WRITE : WANT_READ);
+		}
+	} else if (is->pending != PAGE_IDLE) {
+		engine_wanted(e, page, !write ? WANT_READ : was.state == PAGE_S ? WANT_UPGRADE : WANT_WRITE);
+	} else {
+		tally_add(touched || was.state != PAGE_I ? &e->tally.local : &e->tally.local_zero, 1);
+	}
+}
+
+/* The end of the run of pages behind 'page' that have the same home and are neighbours in the guest. */
+static uint64_t engine_run_end(const struct engine *e, uint64_t page)
+{
+	uint64_t end = 0;
+
+	for (unsigned i = 0; i < e->config.ram->ranges && end <= page; i++)
+		end += e->config.ram->range[i].bytes >> PAGE_SHIFT;
+	return end;
+}
+
+static void engine_ahead(struct engine *e, uint64_t page, bool write)
+{
+	struct page was = e->page[page];
+
+	if (was.pending != PAGE_IDLE || was.state >= (write ? PAGE_M : PAGE_S) || !engine_admit(e, page))
+		return;
+	engine_local(e, page, write ? PAGE_EV_WRITE : PAGE_EV_PREFETCH);
+	if (e->page[page].pending == PAGE_IDLE)
+		return;
+	tally_add(&e->tally.prefetches, 1);
+	engine_wanted(e, page, WANT_AHEAD);
+}
+
+static void engine_stream(struct engine *e, uint64_t page, bool write)
+{
+	uint64_t most = e->config.prefetch_pages;
+	unsigned n;
+
+	if (!engine_homed_here(e, page) && most > e->cache.max / 8)
+		most = e->cache.max / 8;
+	if (most == 0)
+		return;
+	n = stream_fault(&e->streams, page, write, (unsigned)most, engine_run_end(e, page));
+	for (unsigned i = 1; i <= n; i++)
+		engine_ahead(e, page + i, write);
+}
+
+static void engine_fault(struct engine *e, uint64_t page, bool write)
+{
+	struct page was = e->page[page];
+	bool touched = e->dir[page].touched; /* false, and of no meaning, for a page homed elsewhere */
+
+	if (!engine_admit(e, page)) {
+		tally_add(&e->tally.deferred, 1);
+		if (e->deferrals < ENGINE_DEFERRED_MAX)
+			e->deferred[e->deferrals++] = (struct uffd_fault){page, write};
+		else if (uffd_wake(&e->uffd, page)) /* it will ask again */
+			engine_fail(e, STOP_NODE_ERROR, e->config.self, "its kernel refused to wake a thread");
+		return;
+	}
+	engine_local(e, page, write ? PAGE_EV_WRITE : PAGE_EV_READ);
+	engine_classify(e, page, was, touched, write);
+	engine_stream(e, page, write);
+}
+
+unsigned engine_faults(struct engine *e)
+{
+	struct uffd_fault fault[UFFD_BATCH];
+	int n = uffd_faults(&e->uffd, fault, UFFD_BATCH);
+
+	if (n < 0) {
+		engine_fail(e, STOP_NODE_ERROR, e->config.self, "reading page faults failed: %s", strerror(-n));
+		return 0;
+	}
+	tally_add(&e->tally.faults, (uint64_t)n);
+	for (int i = 0; i < n && !engine_failed(e); i++)
+		engine_fault(e, fault[i].page, fault[i].write);
+	return (unsigned)n;
+}
+
+/* Messages. */
+
+static void engine_heard_stop(struct engine *e, node_t from, const struct link_frame *frame)
+{
+	struct peer_stop m;
+
+	if (peer_get_stop(frame->body, frame->bytes, &m) || m.reason == STOP_NONE || m.reason >= STOP_REASONS || m.node >= e->config.nodes) {
+		engine_fail(e, STOP_PROTOCOL, from, "it sent a garbled stop message");
+		return;
+	}
+	engine_fail(e, m.reason, (node_t){m.node}, "%.200s", m.what.s);
+}
+
+static void engine_count_letter(struct engine *e, const struct letter *l)
+{
+	if (l->msg == PAGE_INV)
+		tally_add(&e->tally.invalidations, 1);
+	else if (l->msg == PAGE_FETCH_S || l->msg == PAGE_FETCH_M)
+		tally_add(&e->tally.fetches, 1);
+	else if (l->msg == PAGE_GRANT_M && l->bytes == PAGE_NONE)
+		tally_add(&e->tally.upgrade_grants, 1);
+	else if ((l->msg == PAGE_GRANT_M || l->msg == PAGE_GRANT_S) && l->bytes == PAGE_ZERO)
+		tally_add(&e->tally.zero_grants, 1);
+}
+
+static void engine_frame(struct engine *e, node_t from, const struct link_frame *frame)
+{
+	struct page_event ev = {.kind = PAGE_EV_MSG, .from = from};
+	struct letter l;
+	int64_t page;
+
+	if (frame->id == PEER_stop) {
+		engine_heard_stop(e, from, frame);
+		return;
+	}
+	if (letter_get(&l, frame->id, frame->body, frame->bytes)) {
+		engine_fail(e, STOP_PROTOCOL, from, "it sent a garbled message (id %u, %u bytes)", frame->id, frame->bytes);
+		return;
+	}
+	engine_count_letter(e, &l); /* first: when the thread that waits goes on, the count is right */
+	ev.msg = l.msg;
+	ev.bytes = l.bytes;
+	page = ram_page(e->config.ram, l.gfn);
+	if (page < 0 || engine_step(e, (uint64_t)page, &ev, l.data))
+		engine_fail(e, STOP_PROTOCOL, from, "it sent %s for guest frame 0x%llx, which it may not send now",
+			page_msg_name(l.msg), (unsigned long long)l.gfn.v);
+}
+
+static void engine_publish(struct engine *e, unsigned n)
+{
+	const struct link_count *c = link_count(e->link[n]);
+
+	tally_set(&e->tally.peer[n].messages_sent, c->frames_sent);
+	tally_set(&e->tally.peer[n].bytes_sent, c->bytes_sent);
+	tally_set(&e->tally.peer[n].sends, c->sends);
+	tally_set(&e->tally.peer[n].messages_received, c->frames_received);
+	tally_set(&e->tally.peer[n].bytes_received, c->bytes_received);
+	tally_set(&e->tally.peer[n].receives, c->receives);
+}
+
+static void engine_flush(struct engine *e, unsigned n)
+{
+	int err = link_flush(e->link[n]);
+
+	if (err && err != -EAGAIN)
+		engine_fail(e, STOP_LOST, (node_t){(uint8_t)n}, "the page stream to it broke: %s", strerror(-err));
+	e->unsent &= (uint16_t)~(1u << n);
+	e->stuck &= (uint16_t)~(1u << n);
+	if (err == -EAGAIN)
+		e->stuck |= (uint16_t)(1u << n);
+	engine_publish(e, n);
+}
+
+static void engine_flush_long(struct engine *e)
+{
+	for (unsigned n = 0; n < e->config.nodes; n++)
+		if (e->unsent & 1u << n && link_pending(e->link[n]) >= FLUSH_EARLY_BYTES && !(e->stuck & 1u << n))
+			engine_flush(e, n);
+}
+
+void engine_receive(struct engine *e, unsigned n)
+{
+	node_t from = {(uint8_t)n};
+	struct link_frame frame;
+	int err = link_fill(e->link[n]), more = 0;
+
+	if (err == -EAGAIN)
+		return;
+	while (!err && !engine_failed(e) && (more = link_next(e->link[n], &frame)) > 0) {
+		engine_frame(e, from, &frame);
+		engine_flush_long(e);
+	}
+	if (err)
+		engine_fail(e, STOP_LOST, from, "the page stream to it ended: %s", err == -EPIPE ? "closed by the other side" : strerror(-err));
+	else if (more < 0)
+		engine_fail(e, STOP_PROTOCOL, from, "its page stream holds no messages of ours");
+	engine_publish(e, n);
+}
+
+/* Rounds. */
+
+void engine_begin(struct engine *e)
+{
+	uint64_t page;
+
+	e->now_ns = engine_clock_ns();
+	while (!engine_failed(e) && hold_end(&e->holds, e->now_ns, &page))
+		engine_local(e, page, PAGE_EV_HOLD_END);
+	/* Room for the holds of this round; a hold that ends early costs progress at worst, and so many at once do not happen. */
+	while (!engine_failed(e) && e->holds.n > HOLDS_MAX / 2 && hold_end(&e->holds, UINT64_MAX, &page))
+		engine_local(e, page, PAGE_EV_HOLD_END);
+}
+
+static void engine_retry(struct engine *e)
+{
+	struct uffd_fault again[ENGINE_DEFERRED_MAX];
+	unsigned n = e->deferrals;
+
+	memcpy(again, e->deferred, n * sizeof again[0]);
+	e->deferrals = 0;
+	for (unsigned i = 0; i < n; i++)
+		engine_fault(e, again[i].page, again[i].write);
+}
+
+void engine_end(struct engine *e)
+{
+	uint64_t spare = e->cache.max / 16 < EVICT_BATCH ? e->cache.max / 16 : EVICT_BATCH;
+
+	if (e->deferrals)
+		engine_retry(e);
+	if (e->cache.charged > e->cache.max - spare)
+		engine_shrink(e, e->cache.max - spare, e->cache.charged > e->cache.max ? EVICT_TRIES : EVICT_BATCH);
+	for (unsigned n = 0; n < e->config.nodes; n++)
+		if (e->unsent & 1u << n || e->stuck & 1u << n)
+			engine_flush(e, n);
+}
+
+uint64_t engine_due_ns(const struct engine *e)
+{
+	if (e->cache.charged > e->cache.max) /* the budget was cut; its frames leave over several rounds */
+		return e->now_ns + 200000;
+	return e->recalls || e->deferrals ? hold_next_ns(&e->holds) : UINT64_MAX;
+}
+
+void engine_farewell(struct engine *e)
+{
+	struct peer_stop m = {.reason = (uint8_t)e->cause.reason, .node = e->cause.node.v};
+	uint8_t text[WIRE_HEADER_BYTES + 16 + sizeof m.what];
+	size_t n;
+
+	snprintf(m.what.s, sizeof m.what.s, "%s", e->cause.what);
+	n = peer_put_stop(&m, text, sizeof text);
+	for (unsigned i = 0; i < e->config.nodes; i++) {
+		if (!e->link[i])
+			continue;
+		if (link_queue(e->link[i], text, n, NULL) == 0 && link_flush(e->link[i]) == 0)
+			engine_publish(e, i);
+		shutdown(link_fd(e->link[i]), SHUT_WR);
+	}
+}

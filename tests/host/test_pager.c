@@ -1,0 +1,271 @@
+/* The pager, on this machine's kernel: what one access after another does, in counters that leave no room for luck. Races are in stress_pager.c. */
+#include "tests/host/pager_bed.h"
+#include "tests/test.h"
+
+#include "wire/peer.h"
+
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define BED(b, ...) \
+	struct bed b; \
+	do { \
+		int err_ = bed_make(&b, __VA_ARGS__); \
+		if (bed_cannot_run(err_)) \
+			SKIP("no right to userfaultfd for kernel-mode faults here"); \
+		CHECK_EQ(err_, 0); \
+	} while (0)
+
+static void no_prefetch(struct pager_config *c, unsigned n)
+{
+	c->prefetch_off = true;
+}
+
+TEST(one_node_alone_goes_through_the_pager)
+{
+	BED(b, 1, 64, 0, no_prefetch);
+	for (unsigned i = 0; i < 64; i++) {
+		CHECK_EQ(*bed_word(&b, 0, i, 7), 0);
+		*bed_word(&b, 0, i, 7) = i + 1;
+	}
+	for (unsigned i = 0; i < 64; i++)
+		CHECK_EQ(*bed_word(&b, 0, i, 7), i + 1);
+	BED_AWAIT(bed_stats(&b, 0).local_zero + bed_stats(&b, 0).local + bed_stats(&b, 0).duplicates == bed_stats(&b, 0).faults);
+	CHECK_EQ(bed_stats(&b, 0).local_zero, 64);
+	CHECK_EQ(bed_stats(&b, 0).reads + bed_stats(&b, 0).writes + bed_stats(&b, 0).upgrades, 0);
+	bed_drop(&b);
+}
+
+TEST(a_write_here_is_read_there)
+{
+	BED(b, 2, 16, 0, no_prefetch);
+	for (unsigned page = 0; page < 32; page++) {
+		*bed_word(&b, 0, page, 0) = 100 + page;
+		CHECK_EQ(*bed_word(&b, 1, page, 0), 100 + page);
+		*bed_word(&b, 1, page, 0) = 200 + page;
+		CHECK_EQ(*bed_word(&b, 0, page, 0), 200 + page);
+	}
+	bed_drop(&b);
+}
+
+/* A reader then a writer of a page homed elsewhere: one get_s, one upgrade without data. */
+TEST(an_upgrade_carries_no_bytes)
+{
+	BED(b, 2, 16, 0, no_prefetch);
+	*bed_word(&b, 0, 0, 0) = 1;
+	CHECK_EQ(*bed_word(&b, 1, 0, 0), 1);
+	BED_AWAIT(bed_stats(&b, 0).peer[1].messages_sent == 1 && bed_stats(&b, 0).peer[1].bytes_sent > PAGE_BYTES);
+	uint64_t bytes = bed_stats(&b, 0).peer[1].bytes_sent;
+	*bed_word(&b, 1, 0, 0) = 2;
+	BED_AWAIT(bed_stats(&b, 0).peer[1].messages_sent == 2 && bed_stats(&b, 0).peer[1].bytes_sent > bytes);
+	CHECK(bed_stats(&b, 0).peer[1].bytes_sent - bytes < 64);
+	CHECK_EQ(bed_stats(&b, 1).upgrades, 1);
+	CHECK_EQ(bed_stats(&b, 1).upgrade_grants, 1);
+	CHECK_EQ(*bed_word(&b, 0, 0, 0), 2);
+	bed_drop(&b);
+}
+
+TEST(zero_pages_never_travel)
+{
+	BED(b, 2, 256, 0, no_prefetch);
+	for (unsigned page = 0; page < 256; page++)
+		CHECK_EQ(*bed_word(&b, 1, page, 0), 0); /* untouched at its home */
+	for (unsigned page = 0; page < 256; page++)
+		*bed_word(&b, 1, page, 3) = 0; /* written, but still zero */
+	for (unsigned page = 0; page < 256; page++)
+		CHECK_EQ(*bed_word(&b, 0, page, 0), 0); /* fetched back from there */
+	CHECK_EQ(bed_stats(&b, 1).zero_grants, 256);
+	BED_AWAIT(bed_stats(&b, 1).peer[0].messages_sent == 768); /* get_s, get_m, data each */
+	CHECK(bed_stats(&b, 0).peer[1].bytes_sent < 256 * 64);
+	CHECK(bed_stats(&b, 1).peer[0].bytes_sent < 256 * 128);
+	bed_drop(&b);
+}
+
+TEST(a_page_held_modified_elsewhere_costs_its_home_no_frame)
+{
+	BED(b, 2, 512, 0, no_prefetch);
+	for (unsigned page = 0; page < 512; page++)
+		*bed_word(&b, 0, page, 0) = 1;
+	CHECK_EQ(bed_resident_kib(&b, 0), 512 * 4);
+	for (unsigned page = 0; page < 512; page++)
+		*bed_word(&b, 1, page, 0) = 2;
+	CHECK_EQ(bed_resident_kib(&b, 0), 0);
+	CHECK_EQ(bed_resident_kib(&b, 1), 512 * 4);
+	bed_drop(&b);
+}
+
+/* Node 1 walks over four times its budget, reading and writing; frames stay within it at every step and no byte is lost. */
+TEST(the_cache_budget_is_kept)
+{
+	BED(b, 2, 2048, 512, NULL);
+	for (unsigned page = 0; page < 2048; page++)
+		*bed_word(&b, 1, page, 5) = page * 3 + 1;
+	for (unsigned page = 0; page < 2048; page++) {
+		CHECK_EQ(*bed_word(&b, 1, page, 5), page * 3 + 1);
+		if (page % 64 == 0)
+			CHECK(bed_resident_kib(&b, 1) <= 512 * 4);
+	}
+	for (unsigned page = 0; page < 2048; page++)
+		CHECK_EQ(*bed_word(&b, 0, page, 5), page * 3 + 1);
+	struct pager_stats s = bed_stats(&b, 1);
+	CHECK(s.cached_pages_max <= 512);
+	CHECK(s.write_backs >= 1500);
+	CHECK(s.drops >= 1000);
+	bed_drop(&b);
+}
+
+TEST(a_smaller_budget_sends_frames_home)
+{
+	BED(b, 2, 1024, 1024, NULL);
+	for (unsigned page = 0; page < 1000; page++)
+		*bed_word(&b, 1, page, 0) = page + 1;
+	pager_set_cache(b.pager[1], 300 * PAGE_BYTES);
+	while (bed_stats(&b, 1).cached_pages > 300)
+		usleep(1000);
+	CHECK(bed_resident_kib(&b, 1) <= 300 * 4);
+	for (unsigned page = 0; page < 1000; page++)
+		CHECK_EQ(*bed_word(&b, 1, page, 0), page + 1);
+	bed_drop(&b);
+}
+
+TEST(sequential_reads_take_a_third_of_the_round_trips_at_most)
+{
+	BED(b, 2, 1024, 0, NULL);
+	for (unsigned page = 0; page < 1024; page++)
+		*bed_word(&b, 0, page, 0) = page + 1;
+	for (unsigned page = 0; page < 1024; page++)
+		CHECK_EQ(*bed_word(&b, 1, page, 0), page + 1);
+	struct pager_stats s = bed_stats(&b, 1);
+	printf("     1024 pages: %llu reads waited, %llu prefetched, %llu late\n", (unsigned long long)s.reads, (unsigned long long)s.prefetches,
+		(unsigned long long)s.prefetch_late);
+	CHECK((s.reads + s.prefetch_late) * 3 <= 1024);
+	bed_drop(&b);
+}
+
+TEST(a_sequential_writer_is_helped_too)
+{
+	BED(b, 2, 1024, 0, NULL);
+	for (unsigned page = 0; page < 1024; page++)
+		*bed_word(&b, 1, page, 0) = page + 1;
+	struct pager_stats s = bed_stats(&b, 1);
+	CHECK((s.reads + s.writes + s.upgrades + s.prefetch_late) * 3 <= 1024);
+	for (unsigned page = 0; page < 1024; page++)
+		CHECK_EQ(*bed_word(&b, 0, page, 0), page + 1);
+	bed_drop(&b);
+}
+
+TEST(the_hottest_pages_are_named)
+{
+	struct pager_hot hot[4];
+
+	BED(b, 2, 64, 0, no_prefetch);
+	for (unsigned i = 0; i < 20; i++) {
+		*bed_word(&b, 0, 9, 0) = i;
+		*bed_word(&b, 1, 9, 0) = i;
+		if (i % 2)
+			*bed_word(&b, 1, 33 - i, 0) = i;
+		if (i % 4 == 0) {
+			*bed_word(&b, 0, 5, 0) = i;
+			*bed_word(&b, 1, 5, 0) = i;
+		}
+	}
+	CHECK_EQ(pager_hottest(b.pager[1], hot, 4), 4);
+	CHECK(hot[0].gfn.v == 9 && hot[0].faults == 20);
+	CHECK(hot[1].gfn.v == 5 && hot[1].faults == 5);
+	CHECK(bed_stats(&b, 1).wait[PAGER_WAIT_WRITE].p50_ns > 0);
+	bed_drop(&b);
+}
+
+/* Failure. */
+
+TEST(a_cut_link_stops_every_pager_and_says_whose)
+{
+	uint64_t value;
+
+	BED(b, 3, 16, 0, NULL);
+	*bed_word(&b, 0, 20, 0) = 1;
+	CHECK_EQ(*bed_word(&b, 2, 20, 0), 1);
+	shutdown(b.spare[0][1], SHUT_RDWR);
+	for (unsigned n = 0; n < 3; n++)
+		bed_wait_stop(&b, n);
+	for (unsigned n = 0; n < 3; n++) {
+		CHECK_EQ(b.stop[n].calls, 1);
+		CHECK_EQ(b.stop[n].reason, STOP_LOST);
+		CHECK(b.stop[n].node.v < 2);
+	}
+	CHECK(!bed_try_load(&b, 2, 21, &value)); /* no byte is invented */
+	bed_drop(&b);
+}
+
+TEST(freezing_one_tells_the_others_the_reason)
+{
+	BED(b, 3, 16, 0, NULL);
+	*bed_word(&b, 1, 2, 0) = 1;
+	pager_freeze(b.pager[1], STOP_POWEROFF, (node_t){1}, "the guest switched itself off");
+	bed_wait_stop(&b, 0);
+	bed_wait_stop(&b, 2);
+	CHECK_EQ(b.stop[0].reason, STOP_POWEROFF);
+	CHECK_EQ(b.stop[2].reason, STOP_POWEROFF);
+	CHECK_EQ(b.stop[2].node.v, 1);
+	CHECK(strcmp(b.stop[2].what, "the guest switched itself off") == 0);
+	CHECK_EQ(b.stop[1].calls, 0);
+	bed_drop(&b);
+}
+
+static void check_malice(struct test *self, const uint8_t *bytes, size_t n)
+{
+	BED(b, 2, 16, 0, NULL);
+	CHECK_EQ(write(b.spare[1][0], bytes, n), (ssize_t)n); /* what node 1 might say to node 0 */
+	bed_wait_stop(&b, 0);
+	bed_wait_stop(&b, 1);
+	CHECK_EQ(b.stop[0].reason, STOP_PROTOCOL);
+	CHECK_EQ(b.stop[0].node.v, 1);
+	CHECK_EQ(b.stop[1].reason, STOP_PROTOCOL);
+	bed_drop(&b);
+}
+
+TEST(garbage_from_a_peer_stops_the_vm)
+{
+	static const uint8_t garbage[64] = {0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4};
+
+	check_malice(self, garbage, sizeof garbage);
+}
+
+TEST(a_message_out_of_turn_stops_the_vm)
+{
+	struct peer_page_grant_m_zero m = {.gfn = 3}; /* node 0 is its home and asked nobody */
+	uint8_t bytes[64];
+
+	check_malice(self, bytes, peer_put_page_grant_m_zero(&m, bytes, sizeof bytes));
+}
+
+TEST(a_page_that_does_not_exist_stops_the_vm)
+{
+	struct peer_page_get_s m = {.gfn = 1ull << 60};
+	uint8_t bytes[64];
+
+	check_malice(self, bytes, peer_put_page_get_s(&m, bytes, sizeof bytes));
+}
+
+TEST(a_message_of_the_other_stream_stops_the_vm)
+{
+	struct peer_ioapic_eoi m = {.vector = 3};
+	uint8_t bytes[64];
+
+	check_malice(self, bytes, peer_put_ioapic_eoi(&m, bytes, sizeof bytes));
+}
+
+static void tiny_cache(struct pager_config *c, unsigned n)
+{
+	c->cache_bytes = 10 * PAGE_BYTES;
+}
+
+TEST(a_cache_too_small_is_refused_with_advice)
+{
+	struct bed b;
+	int err = bed_make(&b, 2, 16, 0, tiny_cache);
+
+	CHECK(err < 0);
+	bed_drop(&b);
+}
