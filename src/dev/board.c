@@ -7,10 +7,15 @@
 #include "dev/pvpanic.h"
 #include "dev/rtc.h"
 #include "dev/serial.h"
+#include "dev/virtio_pci.h"
+#include "dev/virtio_rng.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* PCI slots. */
+enum { SLOT_RNG = 1 };
 
 struct board {
 	struct board_config c;
@@ -21,6 +26,7 @@ struct board {
 	struct pvpanic *pvpanic;
 	struct rtc *rtc;
 	struct serial *serial;
+	struct virtio_pci *rng;
 };
 
 static void board_msi(void *vm, uint64_t address, uint32_t data)
@@ -59,9 +65,14 @@ static void board_panic(void *user, unsigned events)
 		b->c.end(b->c.user, BOARD_PANIC);
 }
 
+static struct irq_sink board_sink(struct board *b)
+{
+	return (struct irq_sink){.msi = board_msi, .line = board_line, .vm = b};
+}
+
 static int board_open_platform(struct board *b)
 {
-	struct irq_sink sink = {.msi = board_msi, .line = board_line, .vm = b};
+	struct irq_sink sink = board_sink(b);
 	int err = bus_open(&b->bus);
 
 	if (!err)
@@ -81,8 +92,14 @@ static int board_open_platform(struct board *b)
 
 static int board_open_pci(struct board *b)
 {
-	return pci_open(&b->pci, &(struct pci_config){.bus = b->bus, .ecam = ADDRMAP_ECAM, .window = ADDRMAP_PCI_MMIO, .window_bytes = ADDRMAP_PCI_MMIO_BYTES,
-		.reset = board_reset, .user = b});
+	struct virtio_pci_config v = {.bus = b->bus, .slot = SLOT_RNG, .ram = b->c.ram, .irq_sink = board_sink(b), .dev = virtio_rng_dev()};
+	int err = pci_open(&b->pci, &(struct pci_config){.bus = b->bus, .ecam = ADDRMAP_ECAM, .window = ADDRMAP_PCI_MMIO,
+		.window_bytes = ADDRMAP_PCI_MMIO_BYTES, .reset = board_reset, .user = b});
+
+	if (err)
+		return err;
+	v.pci = b->pci;
+	return virtio_pci_open(&b->rng, &v);
 }
 
 int board_open(struct board **out, const struct board_config *c, struct failure *f)
@@ -108,6 +125,7 @@ void board_close(struct board *b)
 {
 	if (!b)
 		return;
+	virtio_pci_close(b->rng);
 	pci_close(b->pci);
 	serial_close(b->serial);
 	rtc_close(b->rtc);

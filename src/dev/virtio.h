@@ -1,0 +1,45 @@
+/* What a virtio device is, whatever carries it: its identity and how its queues are served. dev/virtio_pci.h is the one transport. */
+#ifndef DEV_VIRTIO_H
+#define DEV_VIRTIO_H
+
+#include "dev/virtq.h"
+
+#include <stdatomic.h>
+
+enum { VIRTIO_QUEUES_MAX = 32 };
+enum { VIRTIO_ID_RNG = 4 };
+
+/* Feature bits every device shares; the transport offers them itself (virtio 1.2, 6). */
+enum { VIRTIO_F_INDIRECT_DESC = 28, VIRTIO_F_EVENT_IDX = 29, VIRTIO_F_VERSION_1 = 32 };
+
+/* What became of a queue that was served; or -errno: the guest broke the rules, the device needs a reset. */
+enum virtio_served {
+	VIRTIO_DRAINED, /* nothing was left in it */
+	VIRTIO_MORE,    /* a batch is done, there may be more: interrupt for these, then call again */
+	VIRTIO_WAITING, /* what is left waits for an event of the device's own, which will ring the queue (virtio_pci_ring) */
+};
+
+struct virtio_ops {
+	/* Take requests and give them back. On the queue's own worker thread, no lock held; may touch guest memory and wait. When *stop turns true:
+	 * give back nothing more, return soon. features: as negotiated. */
+	int (*serve)(void *dev, unsigned queue, struct virtq *q, uint64_t features, const atomic_bool *stop);
+	/* The driver has reset the device: no serve is running, all requests are forgotten. Under the bus lock. May be NULL. */
+	void (*reset)(void *dev);
+	/* Device-specific configuration, within config_bytes. Under the bus lock. May be NULL (reads 0, writes are dropped). */
+	void (*config_read)(void *dev, unsigned offset, void *data, unsigned bytes);
+	void (*config_write)(void *dev, unsigned offset, const void *data, unsigned bytes);
+};
+
+struct virtio_dev {
+	const char *name;    /* at most 12 characters, outlives the device */
+	uint16_t type;       /* VIRTIO_ID_* */
+	uint32_t pci_class;  /* 24 bits */
+	uint64_t features;   /* of its own */
+	unsigned queues;     /* 1 to VIRTIO_QUEUES_MAX */
+	uint16_t queue_size; /* largest; power of two up to VIRTQ_SIZE_MAX */
+	unsigned config_bytes;
+	const struct virtio_ops *ops;
+	void *dev;
+};
+
+#endif
