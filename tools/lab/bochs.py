@@ -17,7 +17,7 @@ from image import DISK_BYTES, HERE, LabError, run_tool
 from tcg import die_with_parent
 
 IPS = 50_000_000  # simulated instructions that make a virtual second
-KERNEL_ARGS = "console=ttyS0,115200 initcall_debug mitigations=off random.trust_cpu=on tsc=reliable printk.time=1 ipv6.disable=1 panic=-1 lab.disk=sda"
+KERNEL_ARGS = "console=ttyS0,115200 quiet idle=halt cryptomgr.notests init_on_alloc=0 audit=0 nokaslr 8250.nr_uarts=1 nowatchdog rcupdate.rcu_expedited=1 apparmor=0 lsm=capability no_timer_check noresume mitigations=off random.trust_cpu=on tsc=reliable ipv6.disable=1 panic=-1 lab.disk=sda"
 
 RC = """\
 config_interface: textconfig
@@ -62,7 +62,15 @@ def first_file(*paths):
     raise LabError(f"{paths[0]} is missing; run tools/install-deps")
 
 
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Machine:
+    MEMORY_LIMIT = 2048  # MiB; Bochs takes no more from its host, and its swapping to a file would be shared by runs
+
     def __init__(self, plan, folder):
         self.plan, self.folder = plan, folder
 
@@ -141,7 +149,7 @@ class Machine:
                     raise LabError(f"Bochs ended while booting; see {self.path('console.log')} and {self.path('bochs.log')}\n{said[-500:].decode(errors='replace')}")
                 for kind, payload in reader.feed(data):
                     if kind == "S":
-                        progress(payload.decode())
+                        progress(f"{payload.decode()} (after {cpu_seconds(process.pid):.1f} s of CPU time)")
                     elif kind == "X":
                         raise LabError(f"the lab's machine did not boot; see {self.path('console.log')}")
                     elif kind == "R":

@@ -36,9 +36,9 @@ class Interrupted(Exception):
     """A signal asked us to end; carries its number."""
 
 
-def parse_lend(text):
+def parse_lend(text, nodes):
     values = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
-    memory = values.get("memory", "512M")
+    memory = values.get("memory", f"{min(512, 1536 // nodes)}M")
     units = {"M": 1, "G": 1024}
     if memory[-1:] not in units or not memory[:-1].isdigit():
         raise LabError(f"--lend memory={memory}: want a number with M or G")
@@ -53,10 +53,8 @@ class Plan:
         self.cpus_per_node = options.cpus_per_node
         self.cpus = self.nodes * self.cpus_per_node
         self.first_cpu = 0
-        lend_cpus, self.lend_memory = parse_lend(options.lend)
+        lend_cpus, self.lend_memory = parse_lend(options.lend, self.nodes)
         self.lend = f"cpus={lend_cpus or self.cpus_per_node},memory={self.lend_memory}M"
-        # Fragments hold guest memory plus their own; the outer kernel, daemons and /out need the constant.
-        self.outer_memory = -(-(768 + self.nodes * self.lend_memory * 5 // 4) // 256) * 256
         self.kernels = options.kernels
         self.sim = options.sim
         self.shares = [os.path.abspath(s) for s in options.share]
@@ -71,6 +69,13 @@ class Plan:
         self.command = options.command
         self.verbose = options.verbose
         self.assets = None
+
+    @property
+    def outer_memory(self):
+        """MiB of the outer machine: fragments hold guest memory plus their own; the outer kernel, daemons and $LAB_OUT need the constant.
+        Lending is a promise, so a limit below the sum only bites when guests touch all of it."""
+        wanted = -(-(768 + self.nodes * self.lend_memory * 5 // 4) // 256) * 256
+        return min(wanted, SIMULATORS[self.sim].MEMORY_LIMIT)
 
     def key(self):
         return f"{self.sim}-{self.nodes}x{self.cpus_per_node}-{self.outer_memory}M-{image.boot_version(self.sim)}"
@@ -245,7 +250,7 @@ def parse(argv):
     p = argparse.ArgumentParser(prog="./lab", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--nodes", type=int, default=1, metavar="N", help="how many nodes, 1 to 16 (default 1)")
     p.add_argument("--cpus-per-node", type=int, default=1, metavar="K", help="CPUs that each node is pinned to (default 1)")
-    p.add_argument("--lend", default="memory=512M", metavar="cpus=K,memory=M", help="what each node lends (default: its CPUs and 512M)")
+    p.add_argument("--lend", default="", metavar="cpus=K,memory=M", help="what each node lends (default: its CPUs; 512M, or 1536M shared by more than 3)")
     p.add_argument("--sim", choices=["bochs", "tcg", "host"], help="where nodes live (default: the host if its KVM will do, else tcg for one node, bochs for more)")
     p.add_argument("--kernels", choices=["shared", "separate"], default="shared", help="separate: one machine and kernel a node (tcg)")
     p.add_argument("--share", action="append", default=[], metavar="DIR", help="show DIR inside, read-only, at the same path (repeatable)")

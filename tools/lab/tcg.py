@@ -68,6 +68,8 @@ class Qmp:
 
 
 class Machine:
+    MEMORY_LIMIT = 65536
+
     def __init__(self, plan, folder):
         self.plan, self.folder = plan, folder
 
