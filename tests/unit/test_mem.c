@@ -121,7 +121,7 @@ TEST(letters_come_back)
 		struct letter out = {.gfn = {0x123456789 + i}, .msg = all[i].msg, .bytes = all[i].bytes}, in;
 		size_t n = letter_put(&out, wire);
 		size_t body = n - WIRE_HEADER_BYTES + (out.bytes == PAGE_DATA_IN ? PAGE_BYTES : 0);
-		unsigned id = wire[4] | wire[5] << 8;
+		unsigned id = wire[4] | (unsigned)wire[5] << 8;
 
 		CHECK_EQ(letter_get(&in, id, wire + WIRE_HEADER_BYTES, body), 0);
 		CHECK(in.gfn.v == out.gfn.v && in.msg == out.msg && in.bytes == out.bytes);

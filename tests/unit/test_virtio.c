@@ -130,7 +130,7 @@ TEST(virtio_rng_configuration_space_golden_bytes)
 	for (unsigned i = 0; i < sizeof golden; i++)
 		if (peek(r, (int)CONFIG + (int)i, 1) != golden[i]) {
 			printf("at 0x%02x: 0x%02x, not 0x%02x\n", i, (unsigned)peek(r, (int)CONFIG + (int)i, 1), golden[i]);
-			CHECK(!"golden");
+			CHECK(false);
 		}
 	rig_close(r);
 }
