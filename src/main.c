@@ -8,6 +8,7 @@
 #include "cli/report.h"
 #include "cli/verbs.h"
 #include "node/daemon.h"
+#include "node/fragment.h"
 
 static int node(const struct options *o)
 {
@@ -20,12 +21,22 @@ static int node(const struct options *o)
 	return daemon_run(&d, &f) ? (int)report_failure(&f, false) : REPORT_OK;
 }
 
+/* tessera fragment NODE VM ADDRESS: only a daemon says that. */
+static int fragment(char **args)
+{
+	struct failure f = {0};
+
+	return fragment_run(args[0], args[1], args[2], &f) ? (int)report_failure(&f, false) : REPORT_OK;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct verbs_host host = {0};
 	struct options o;
 	struct failure f = {0};
 
+	if (argc == 5 && strcmp(argv[1], "fragment") == 0)
+		return fragment(argv + 2);
 	if (options_read(&o, argc, argv, &f))
 		return (int)report_usage(&f);
 	if (o.verb == VERB_NODE)

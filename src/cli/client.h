@@ -6,6 +6,7 @@
 #include "base/types.h"
 #include "wire/control.h"
 
+/* One request a connection: a daemon may hand it over to another daemon with the first one. */
 struct client {
 	int fd;
 	char node[NAME_BYTES];         /* the daemon's */

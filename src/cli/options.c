@@ -34,7 +34,7 @@ static const struct option_spec options[OPTIONS] = {
 	[OPTION_TIMEOUT] = {"timeout", "SECONDS", "How long the guest has to switch itself off before it is killed. 0: press the button and return. Default: 60.",
 		ON(STOP)},
 	[OPTION_FORCE] = {"force", NULL, "Kill at once instead of pressing the power button.", ON(STOP)},
-	[OPTION_KILL_VMS] = {"kill-vms", NULL, "Kill the VMs that this node coordinates first.", ON(QUIT)},
+	[OPTION_KILL_VMS] = {"kill-vms", NULL, "Kill the VMs that have a part on this node first.", ON(QUIT)},
 	[OPTION_MAN] = {"man", NULL, "Print the man page's source.", ON(HELP)},
 	[OPTION_COMPLETION] = {"completion", NULL, "Print completion for bash.", ON(HELP)},
 	[OPTION_UNSAFE_MMU] = {"unsafe-mmu", NULL, "Run across nodes on hosts whose MMU mode is wrong for that.", ON(RUN), .hidden = true},
@@ -63,7 +63,6 @@ static const struct verb_spec verbs[VERBS] = {
 	[VERB_QUIT] = {"quit", NULL, "end this host's daemon", "Ends the daemon as SIGTERM does. VMs run on unless --kill-vms is given."},
 	[VERB_VERSION] = {"version", NULL, "print the version", "Prints the version of the program and of its protocol."},
 	[VERB_HELP] = {"help", "[VERB]", "explain the program or a verb", "Explains the program or one of its verbs."},
-	[VERB_FRAGMENT] = {"fragment", "NODE VM", "one VM's part on one node", "Started by the daemon.", .hidden = true},
 };
 
 const struct option_spec *options_spec(enum option_id id)

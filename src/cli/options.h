@@ -15,7 +15,6 @@ enum option_id {
 
 enum option_verb {
 	VERB_NODE, VERB_RUN, VERB_LS, VERB_INFO, VERB_STATS, VERB_CONSOLE, VERB_STOP, VERB_KILL, VERB_DOCTOR, VERB_QUIT, VERB_VERSION, VERB_HELP,
-	VERB_FRAGMENT,
 	VERBS
 };
 
@@ -32,7 +31,6 @@ struct verb_spec {
 	const char *operand;    /* "VM", "[VERB]", NULL: takes none */
 	const char *summary;    /* a line */
 	const char *text;       /* a paragraph for the man page */
-	bool hidden;
 };
 
 const struct option_spec *options_spec(enum option_id id);

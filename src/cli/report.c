@@ -64,6 +64,8 @@ static enum report_exit exit_of(int err)
 	case ENOTDIR:
 	case EPROTONOSUPPORT:
 		return REPORT_REFUSED;
+	case ECANCELED:
+		return REPORT_KILLED;
 	default:
 		return REPORT_FAILED;
 	}

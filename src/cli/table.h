@@ -6,7 +6,7 @@
 
 #include "base/types.h"
 
-enum { TABLE_COLUMNS = 12 };
+enum { TABLE_COLUMNS = 20 };
 
 struct table {
 	unsigned columns, room, at; /* at: cells so far */

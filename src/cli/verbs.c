@@ -4,8 +4,13 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "cli/console.h"
 #include "cli/lists.h"
+#include "cli/manual.h"
+#include "cli/quit.h"
 #include "cli/report.h"
+#include "cli/run.h"
+#include "cli/stats.h"
 #include "wire/codec.h"
 
 static int version(const struct options *o)
@@ -26,6 +31,20 @@ int verbs_run(const struct options *o, const struct verbs_host *host)
 		return lists_ls(o);
 	case VERB_INFO:
 		return lists_info(o);
+	case VERB_RUN:
+		return run_verb(o);
+	case VERB_CONSOLE:
+		return console_verb(o);
+	case VERB_STOP:
+		return run_stop(o);
+	case VERB_KILL:
+		return run_kill(o);
+	case VERB_STATS:
+		return stats_verb(o);
+	case VERB_QUIT:
+		return quit_verb(o);
+	case VERB_HELP:
+		return manual_verb(o);
 	case VERB_VERSION:
 		return version(o);
 	default:

@@ -65,17 +65,10 @@ static void answer_ended(struct ask *a, const struct vm *vm)
 static void show_console(struct ask *a, const struct vm *vm)
 {
 	uint8_t bytes[16384];
-	uint64_t skipped;
 	size_t n;
 
-	while (channel_queued(a->channel) < ASKS_CONSOLE_QUEUE_MAX) {
-		uint64_t before = a->shown;
-
-		n = backlog_read(&vm->console, &a->shown, bytes, sizeof bytes);
-		skipped = before ? a->shown - before : 0;
-		if (!n)
-			return;
-		CHANNEL_SEND(a->channel, console_out, .skipped = skipped, .bytes = {bytes, (uint32_t)n});
+	while (channel_queued(a->channel) < ASKS_CONSOLE_QUEUE_MAX && (n = backlog_read(&vm->console, &a->shown, bytes, sizeof bytes))) {
+		CHANNEL_SEND(a->channel, console_out, .at = a->shown, .bytes = {bytes, (uint32_t)n});
 		a->shown += n;
 	}
 }
@@ -134,6 +127,7 @@ void asks_from_part(struct part *p, unsigned id, const uint8_t *body, size_t byt
 	if (id == CONTROL_console_out) {
 		if (control_get_console_out(body, bytes, &out) || !vm || !vms_mine(vm))
 			return;
+		backlog_seek(&vm->console, out.at);
 		backlog_add(&vm->console, out.bytes.at, out.bytes.bytes);
 	}
 	for (struct ask *a = d->asks; a; a = a->next) {
@@ -271,7 +265,7 @@ static void on_console(struct ask *a, const uint8_t *body, size_t bytes)
 	if (control_get_ask_console(body, bytes, &in) || !(vm = own_vm(a, in.vm.s, CONTROL_ask_console, body, bytes)))
 		return;
 	a->vm_id = vm->id;
-	a->shown = 0;
+	a->shown = in.from;
 	if (vm->state == CONTROL_VM_ENDED) {
 		answer_ended(a, vm);
 		return;
@@ -382,10 +376,6 @@ static void on_doctor(struct ask *a, const uint8_t *body, size_t bytes)
 
 static void on_quit(struct ask *a, const uint8_t *body, size_t bytes)
 {
-	struct control_ask_quit in;
-
-	if (control_get_ask_quit(body, bytes, &in))
-		return;
 	answer_end(a);
 	daemon_stop(a->daemon, NULL);
 }

@@ -20,9 +20,15 @@ void backlog_fini(struct backlog *b)
 	*b = (struct backlog){0};
 }
 
+void backlog_seek(struct backlog *b, uint64_t at)
+{
+	if (b->total != at)
+		b->first = b->total = at;
+}
+
 size_t backlog_read(const struct backlog *b, uint64_t *from, void *to, size_t room)
 {
-	uint64_t oldest = b->total > BACKLOG_BYTES ? b->total - BACKLOG_BYTES : 0;
+	uint64_t oldest = b->total - b->first > BACKLOG_BYTES ? b->total - BACKLOG_BYTES : b->first;
 	uint8_t *out = to;
 	size_t n;
 

@@ -8,12 +8,16 @@ enum { BACKLOG_BYTES = 64 * 1024 };
 
 struct backlog {
 	uint8_t *at;     /* NULL until something is added */
-	uint64_t total;  /* bytes ever added */
+	uint64_t first;  /* nothing before this position is here */
+	uint64_t total;  /* position of the next byte */
 };
 
 /* Forgets the oldest. Out of memory: keeps nothing, but counts. */
 void backlog_add(struct backlog *b, const void *bytes, size_t n);
 void backlog_fini(struct backlog *b);
+
+/* The next byte is at this position of the stream; bytes before it that we have not are missed. */
+void backlog_seek(struct backlog *b, uint64_t at);
 
 /* Copy what was added from position 'from' (of 'total') on, at most room bytes, into to. *from moves to the first byte that is still kept, the
  * return value is the bytes copied; call again with *from + that until 0. */

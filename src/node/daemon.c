@@ -194,9 +194,12 @@ static int open_rundir(struct daemon *d, struct failure *f)
 	if (err)
 		return err;
 	d->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (d->lock_fd < 0 || flock(d->lock_fd, LOCK_EX | LOCK_NB) < 0)
-		return failure_set(f, -EEXIST, "choose another --name, or end that daemon first", "a daemon named %s already runs on this host", d->name);
-	return 0;
+	if (d->lock_fd >= 0 && flock(d->lock_fd, LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	if (d->lock_fd >= 0)
+		close(d->lock_fd);
+	d->lock_fd = -1; /* what is there is another's */
+	return failure_set(f, -EEXIST, "choose another --name, or end that daemon first", "a daemon named %s already runs on this host", d->name);
 }
 
 static void close_rundir(struct daemon *d)

@@ -207,6 +207,11 @@ void members_link(struct member *m, struct channel *c, bool dialed_by_us)
 	parts_tell_all(d, m->name);
 }
 
+void members_beat(struct daemon *d)
+{
+	MEMBERS_TELL(d, node_beat, .sent_us = loop_now_us(), .cpus_used = (uint32_t)d->used.cpus, .memory_used = d->used.memory);
+}
+
 static void beat(struct loop_timer *t)
 {
 	struct daemon *d = (struct daemon *)((char *)t - offsetof(struct daemon, beat));

@@ -51,6 +51,9 @@ void members_missed(struct member *m);
 struct member *members_find(struct daemon *d, const char *name);
 void members_start(struct daemon *d);
 void members_close(struct daemon *d);
+/* What we have lent has changed: tell it now, so that it is known before the news it belongs to. */
+void members_beat(struct daemon *d);
+
 /* Tell every linked daemon. */
 void members_tell(struct daemon *d, const uint8_t *frame, size_t bytes);
 

@@ -14,6 +14,7 @@
 #include "base/quantity.h"
 #include "base/text.h"
 #include "node/asks.h"
+#include "node/members.h"
 #include "node/spawn.h"
 
 struct part *parts_by_id(struct daemon *d, uint64_t vm_id)
@@ -46,6 +47,7 @@ static void reserve(struct part *p)
 	p->reserved = (struct amount){(uint64_t)__builtin_popcountll(mine->vcpus), mine->memory};
 	p->daemon->used.cpus += p->reserved.cpus;
 	p->daemon->used.memory += p->reserved.memory;
+	members_beat(p->daemon);
 }
 
 /* Give everything back; the process is gone. */
@@ -59,6 +61,7 @@ static void forget(struct part *p)
 	*at = p->next;
 	d->used.cpus -= p->reserved.cpus;
 	d->used.memory -= p->reserved.memory;
+	members_beat(d);
 	loop_disarm(&d->loop, &p->limit);
 	loop_remove(&d->loop, &p->process);
 	if (p->process.fd >= 0)
@@ -120,6 +123,7 @@ static void process_gone(struct loop_watch *w, uint32_t events)
 	bytes = p->failed ? control_put_part_failed(&p->failure, frame, sizeof frame) : control_put_part_ended(&p->end, frame, sizeof frame);
 	if (p->adopted && !p->settled)
 		daemon_adopted(d);
+	asks_part_gone(d, p->config.vm_id);
 	forget(p);
 	(void)daemon_send(d, to, frame, bytes);
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,9 +57,9 @@ static int connect_to(const char *path, int *out)
 }
 
 /* In the child. Everything but the control socket and stderr stays behind. */
-static _Noreturn void become_fragment(int listener, const char *node, const char *vm)
+static _Noreturn void become_fragment(int listener, const char *node, const char *vm, const char *address)
 {
-	char *args[] = {(char[]){"tessera"}, (char[]){"fragment"}, strdup(node), strdup(vm), NULL};
+	char *args[] = {strdup("tessera"), strdup("fragment"), strdup(node), strdup(vm), strdup(address), NULL};
 	int null = open("/dev/null", O_RDWR);
 	sigset_t none;
 
@@ -80,14 +81,21 @@ static _Noreturn void become_fragment(int listener, const char *node, const char
 
 int spawn_fragment(struct daemon *d, const char *vm, const char *path, int *pid, int *pidfd, int *sock, struct failure *f)
 {
+	struct addr any = d->address;
+	char address[ADDR_TEXT_BYTES];
 	int listener = -1, err = listen_on(path, &listener);
 
+	if (any.sa.ss_family == AF_INET)
+		((struct sockaddr_in *)&any.sa)->sin_port = 0;
+	else
+		((struct sockaddr_in6 *)&any.sa)->sin6_port = 0;
+	addr_print(&any, address);
 	if (!err)
 		err = connect_to(path, sock);
 	if (!err) {
 		*pid = fork();
 		if (*pid == 0)
-			become_fragment(listener, d->name, vm);
+			become_fragment(listener, d->name, vm, address);
 		if (*pid < 0)
 			err = -errno;
 	}

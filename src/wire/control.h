@@ -26,15 +26,15 @@
 	M(ask_list, 16, ) \
 	M(ask_info, 17, F(name, vm)) \
 	M(ask_run, 18, F(name, vm) F(u32, cpus) F(u64, memory) F(text, place) F(text, kernel) F(text, initrd) F(blob, append) F(u32, flags)) \
-	/* owner: the VM ends when this client goes without console_detach. */ \
-	M(ask_console, 19, F(name, vm) F(u8, owner)) \
+	/* owner: the VM ends when this client goes without console_detach. from: position in the console's stream to begin at (0: all that is kept). */ \
+	M(ask_console, 19, F(name, vm) F(u8, owner) F(u64, from)) \
 	/* Press the power button; kill after timeout_ms (0: never, return at once). */ \
 	M(ask_stop, 20, F(name, vm) F(u32, timeout_ms)) \
 	M(ask_kill, 21, F(name, vm)) \
 	/* Of that node only (its part of the VM, its checks, its time for a round trip and for a megabyte to each other node). */ \
 	M(ask_stats, 22, F(name, vm) F(name, node)) \
 	M(ask_doctor, 23, F(name, node)) \
-	M(ask_quit, 24, F(u8, kill_vms)) \
+	M(ask_quit, 24, ) \
 	/* Answers. address: as peers reach it; state: enum control_node_state; silent_ms: since it was last heard. */ \
 	M(node_line, 32, F(name, node) F(text, address) F(u8, state) F(u64, silent_ms) F(u32, cpus) F(u32, cpus_used) F(u64, memory) \
 		F(u64, memory_used) F(u64, rtt_us) F(u64, garbage)) \
@@ -45,8 +45,8 @@
 	M(stat_line, 35, F(name, node) F(name, key) F(u64, value)) \
 	/* level: enum control_level. */ \
 	M(check_line, 36, F(name, node) F(name, check) F(u8, level) F(text, found) F(text, why) F(text, fix)) \
-	/* The VM's serial console, both directions; skipped: bytes lost before these because the reader was too slow. */ \
-	M(console_out, 40, F(u64, skipped) F(blob, bytes)) \
+	/* The VM's serial console, both directions. at: position in its stream of the first of these bytes; a reader that is too slow misses some. */ \
+	M(console_out, 40, F(u64, at) F(blob, bytes)) \
 	M(console_in, 41, F(blob, bytes)) \
 	M(console_detach, 42, ) \
 	M(vm_ended, 43, F(u8, reason) F(name, about) F(text, what)) \

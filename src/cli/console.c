@@ -1,0 +1,236 @@
+/* See console.h. */
+#include "cli/console.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/signalfd.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/report.h"
+#include "proto/stop.h"
+
+enum { DETACH_KEY = 0x1d, FIND_AGAIN_MS = 30000, FIND_EVERY_MS = 200 };
+
+struct terminal {
+	bool tty;
+	struct termios before;
+	int signal_fd;
+	sigset_t mask_before;
+	bool no_keys; /* stdin has ended */
+};
+
+static void terminal_open(struct terminal *t)
+{
+	struct termios raw;
+	sigset_t set;
+
+	*t = (struct terminal){.tty = isatty(0) && tcgetattr(0, &t->before) == 0};
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, &t->mask_before);
+	t->signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
+	if (!t->tty || tcgetattr(0, &t->before) < 0)
+		return;
+	raw = t->before;
+	cfmakeraw(&raw);
+	tcsetattr(0, TCSADRAIN, &raw);
+}
+
+static void terminal_close(struct terminal *t)
+{
+	if (t->tty)
+		tcsetattr(0, TCSADRAIN, &t->before);
+	if (t->signal_fd >= 0)
+		close(t->signal_fd);
+	sigprocmask(SIG_SETMASK, &t->mask_before, NULL);
+}
+
+static void put(const uint8_t *bytes, size_t n)
+{
+	while (n) {
+		ssize_t k = write(1, bytes, n);
+
+		if (k < 0 && errno != EINTR)
+			return; /* nobody looks; the VM does not care */
+		if (k > 0) {
+			bytes += k;
+			n -= (size_t)k;
+		}
+	}
+}
+
+static void show(struct console *c, const uint8_t *body, size_t bytes)
+{
+	struct control_console_out in;
+
+	if (control_get_console_out(body, bytes, &in))
+		return;
+	if (c->position && in.at > c->position)
+		fprintf(stderr, "\r\n[%llu bytes of console output missed]\r\n", (unsigned long long)(in.at - c->position));
+	put(in.bytes.at, in.bytes.bytes);
+	c->position = in.at + in.bytes.bytes;
+}
+
+/* Keys for the guest. 1: detach. */
+static int take_keys(struct console *c, struct terminal *t, struct failure *f)
+{
+	uint8_t keys[1024];
+	ssize_t n = read(0, keys, sizeof keys);
+	size_t k = 0;
+
+	if (n <= 0) {
+		t->no_keys = true;
+		return 0;
+	}
+	while (k < (size_t)n && !(t->tty && keys[k] == DETACH_KEY))
+		k++;
+	if (k && CLIENT_SEND(&c->client, f, console_in, .bytes = {keys, (uint32_t)k}))
+		return -ECONNRESET;
+	return k < (size_t)n;
+}
+
+/* A signal: the owner's VM ends. On a stream of its own, because ours belongs to the console. */
+static void end_vm(struct console *c)
+{
+	struct client other;
+	const uint8_t *body;
+	size_t bytes;
+	unsigned id = 0;
+	struct failure f = {0};
+
+	if (client_open(&other, c->run_dir, c->node ? c->node : c->client.node, &f))
+		return;
+	if (!CLIENT_SEND(&other, &f, ask_kill, .vm = client_name(c->vm)))
+		while (id != CONTROL_end && !client_next(&other, &id, &body, &bytes, &f))
+			;
+	client_close(&other);
+}
+
+/* The daemon went away; its VMs did not. Wait for the next one. */
+static int find_again(struct console *c, struct terminal *t, struct failure *f)
+{
+	struct pollfd p = {.fd = t->signal_fd, .events = POLLIN};
+
+	client_close(&c->client);
+	fprintf(stderr, "%s[the daemon went away; %s runs on; waiting for the daemon]%s\n", t->tty ? "\r\n" : "", c->vm, t->tty ? "\r" : "");
+	for (unsigned k = 0; k < FIND_AGAIN_MS / FIND_EVERY_MS; k++) {
+		struct failure quiet = {0};
+
+		if (poll(&p, 1, FIND_EVERY_MS) > 0)
+			break;
+		if (client_open(&c->client, c->run_dir, c->node ? c->node : c->client.node, &quiet))
+			continue;
+		return CLIENT_SEND(&c->client, f, ask_console, .vm = client_name(c->vm), .owner = c->owner, .from = c->position);
+	}
+	return failure_set(f, -ECONNRESET, "start it again (tessera node), then 'tessera console' to look at the VM or 'tessera kill' to end it",
+		"the daemon ended and did not come back; the VM may run on");
+}
+
+/* One frame. 1: the answer is complete. */
+static int take_frame(struct console *c, enum console_how *how, struct failure *f)
+{
+	const uint8_t *body;
+	size_t bytes;
+	unsigned id;
+	int err = client_next(&c->client, &id, &body, &bytes, f);
+
+	if (err)
+		return err;
+	if (id == CONTROL_console_out)
+		show(c, body, bytes);
+	else if (id == CONTROL_vm_ended && !control_get_vm_ended(body, bytes, &c->ended))
+		*how = CONSOLE_ENDED;
+	return id == CONTROL_end;
+}
+
+static int talk(struct console *c, struct terminal *t, enum console_how *how, struct failure *f)
+{
+	struct pollfd p[3] = {{.fd = c->client.fd, .events = POLLIN}, {.fd = t->no_keys ? -1 : 0, .events = POLLIN}, {.fd = t->signal_fd, .events = POLLIN}};
+	struct signalfd_siginfo info;
+	int got;
+
+	if (!client_ready(&c->client) && poll(p, 3, -1) < 0)
+		return errno == EINTR ? 0 : -errno;
+	if (client_ready(&c->client) || p[0].revents) {
+		got = take_frame(c, how, f);
+		if (got)
+			return got;
+	}
+	if (p[1].revents) {
+		got = take_keys(c, t, f);
+		if (got < 0)
+			return got;
+		if (got && CLIENT_SEND(&c->client, f, console_detach, ))
+			return -ECONNRESET;
+	}
+	if (p[2].revents && read(t->signal_fd, &info, sizeof info) > 0) {
+		if (c->owner)
+			end_vm(c);
+		else if (CLIENT_SEND(&c->client, f, console_detach, ))
+			return -ECONNRESET;
+	}
+	return 0;
+}
+
+int console_show(struct console *c, enum console_how *how, struct failure *f)
+{
+	struct terminal t;
+	int got;
+
+	*how = CONSOLE_DETACHED;
+	terminal_open(&t);
+	while ((got = talk(c, &t, how, f)) <= 0) {
+		if (got == 0)
+			continue;
+		if (got != -ECONNRESET || !c->position)
+			break;
+		*f = (struct failure){0};
+		got = find_again(c, &t, f);
+		if (got)
+			break;
+	}
+	terminal_close(&t);
+	return got < 0 ? got : 0;
+}
+
+int console_report_end(const char *vm, const struct control_vm_ended *e, bool json)
+{
+	enum report_exit code = report_end(e->reason);
+
+	if (json) {
+		report_json(json_pack("{s:s,s:{s:s,s:s,s:s,s:i}}", "vm", vm, "end", "reason", stop_reason_name(e->reason), "node", e->about.s, "what", e->what.s,
+			"code", (int)code));
+		return (int)code;
+	}
+	if (e->reason == STOP_POWEROFF)
+		return (int)code;
+	fprintf(stderr, "tessera: %s ended: %s%s%s%s%s\n", vm, stop_reason_name(e->reason), *e->about.s ? ", node " : "", e->about.s, *e->what.s ? ": " : "",
+		e->what.s);
+	return (int)code;
+}
+
+int console_verb(const struct options *o)
+{
+	struct console c = {.run_dir = o->value[OPTION_RUN_DIR], .node = o->value[OPTION_NODE], .vm = o->operand};
+	bool json = o->value[OPTION_JSON];
+	enum console_how how = CONSOLE_DETACHED;
+	struct failure f = {0};
+	int err = client_open(&c.client, c.run_dir, c.node, &f);
+
+	if (!err)
+		err = CLIENT_SEND(&c.client, &f, ask_console, .vm = client_name(c.vm));
+	if (!err && isatty(0))
+		fprintf(stderr, "[console of %s; ^] detaches]\n", c.vm);
+	if (!err)
+		err = console_show(&c, &how, &f);
+	client_close(&c.client);
+	if (err)
+		return (int)report_failure(&f, json);
+	return how == CONSOLE_ENDED ? console_report_end(c.vm, &c.ended, json) : REPORT_OK;
+}

@@ -1,0 +1,190 @@
+/* See manual.h. */
+#include "cli/manual.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/report.h"
+
+enum { WIDTH = 100 };
+
+static bool has(enum option_verb v, unsigned option)
+{
+	const struct option_spec *o = options_spec(option);
+
+	return o->verbs >> v & 1 && !o->hidden;
+}
+
+/* Words of text, filled into lines that begin at 'column'. */
+static void print_filled(const char *text, int column)
+{
+	int at = column;
+
+	while (*text) {
+		int n = (int)strcspn(text, " ");
+
+		if (at > column && at + 1 + n > WIDTH) {
+			printf("\n%*s", column, "");
+			at = column;
+		} else if (at > column) {
+			putchar(' ');
+			at++;
+		}
+		printf("%.*s", n, text);
+		at += n;
+		text += n + (text[n] == ' ');
+	}
+	putchar('\n');
+}
+
+static void print_option(const struct option_spec *o)
+{
+	int n = printf("  --%s%s%s", o->name, o->value ? " " : "", o->value ? o->value : "");
+
+	if (n > 24)
+		printf("\n%*s", 26, "");
+	else
+		printf("%*s", 26 - n, "");
+	print_filled(o->help, 26);
+}
+
+static void print_exits(void)
+{
+	printf("\nExit codes:\n");
+	for (unsigned code = 0; code < 32; code++)
+		if (report_exit_text(code)) {
+			printf("  %2u  ", code);
+			print_filled(report_exit_text(code), 6);
+		}
+}
+
+static int print_verb(const char *name, struct failure *f)
+{
+	enum option_verb v = 0;
+
+	while (v < VERBS && strcmp(options_verb(v)->name, name) != 0)
+		v++;
+	if (v == VERBS)
+		return failure_set(f, -EINVAL, "'tessera help' lists the verbs", "there is no verb '%.80s'", name);
+	printf("tessera %s%s%s [OPTION...]: %s\n\n", name, options_verb(v)->operand ? " " : "", options_verb(v)->operand ? options_verb(v)->operand : "",
+		options_verb(v)->summary);
+	print_filled(options_verb(v)->text, 0);
+	putchar('\n');
+	for (unsigned k = 0; k < OPTIONS; k++)
+		if (has(v, k))
+			print_option(options_spec(k));
+	return 0;
+}
+
+static void print_all(void)
+{
+	printf("tessera VERB [OPTION...]: one virtual machine out of the CPUs and memory of several hosts\n\n");
+	for (unsigned v = 0; v < VERBS; v++) {
+		int n = printf("  %s %s", options_verb(v)->name, options_verb(v)->operand ? options_verb(v)->operand : "");
+
+		printf("%*s%s\n", 18 - n, "", options_verb(v)->summary);
+	}
+	printf("\nFirst steps, on a host each:\n"
+	       "  tessera node --name A --lend cpus=2,memory=512M\n"
+	       "  tessera run --name vm1 --cpus 2 --memory 400M --kernel bzImage --initrd initrd.gz --append 'console=ttyS0'\n"
+	       "\n'tessera help VERB' tells the options of a verb.\n");
+	print_exits();
+}
+
+/* roff: a line must not begin with . or ', and - and \ are escaped. */
+static void roff(const char *text)
+{
+	if (*text == '.' || *text == '\'')
+		fputs("\\&", stdout);
+	for (; *text; text++) {
+		if (*text == '-' || *text == '\\')
+			putchar('\\');
+		putchar(*text);
+		if (*text == '\\')
+			putchar('e');
+	}
+	putchar('\n');
+}
+
+static void man_option(const struct option_spec *o)
+{
+	char text[128];
+
+	snprintf(text, sizeof text, "--%s%s%s", o->name, o->value ? " " : "", o->value ? o->value : "");
+	printf(".TP\n.B ");
+	roff(text);
+	roff(o->help);
+}
+
+static void man_verb(enum option_verb v)
+{
+	const struct verb_spec *s = options_verb(v);
+
+	printf(".SS tessera %s%s%s\n", s->name, s->operand ? " " : "", s->operand ? s->operand : "");
+	roff(s->text);
+	for (unsigned k = 0; k < OPTIONS; k++)
+		if (has(v, k))
+			man_option(options_spec(k));
+}
+
+static void print_man(void)
+{
+	printf(".\\\" Made by 'tessera help --man' from src/cli/options.c; do not edit.\n"
+	       ".TH TESSERA 1 \"\" \"tessera %s\"\n.SH NAME\ntessera \\- one virtual machine out of several hosts\n"
+	       ".SH SYNOPSIS\n.B tessera\n.I VERB\n.RI [ OPTION ...]\n.SH DESCRIPTION\n", TESSERA_VERSION);
+	roff("Tessera builds one virtual machine out of CPUs and memory of several Linux hosts, called nodes. Each node runs a daemon (tessera node); the other "
+	     "verbs speak to the daemon of the host they are typed on. The guest is an unmodified kernel that sees one SMP machine with a NUMA node per host.");
+	printf(".SH VERBS\n");
+	for (unsigned v = 0; v < VERBS; v++)
+		man_verb(v);
+	printf(".SH EXIT STATUS\n");
+	for (unsigned code = 0; code < 32; code++)
+		if (report_exit_text(code)) {
+			printf(".TP\n.B %u\n", code);
+			roff(report_exit_text(code));
+		}
+	printf(".SH ENVIRONMENT\n.TP\n.B TESSERA_RUN_DIR\nWhere daemons keep their sockets, instead of /run/tessera.\n"
+	       ".TP\n.B TESSERA_NODE\nThe daemon to speak to where a host runs several.\n"
+	       ".SH JSON\n");
+	roff("With --json every verb prints one JSON document. A failure is {\"error\":{\"what\":...,\"node\":...,\"todo\":...,\"code\":...}}, where code is the exit "
+	     "status. Sizes end in _bytes, times in _ms or _us.");
+	printf(".SH SEE ALSO\n.BR tessera\\-node (8)\n");
+}
+
+/* One case per verb. */
+static void print_completion(void)
+{
+	printf("# Completion for bash, made by 'tessera help --completion': source it, or put it in /etc/bash_completion.d.\n"
+	       "_tessera() {\n\tlocal cur=${COMP_WORDS[COMP_CWORD]} words\n\tcase $COMP_CWORD:${COMP_WORDS[1]} in\n\t1:*) words=\"");
+	for (unsigned v = 0; v < VERBS; v++)
+		printf("%s%s", v ? " " : "", options_verb(v)->name);
+	printf("\" ;;\n");
+	for (unsigned v = 0; v < VERBS; v++) {
+		const char *separator = "";
+
+		printf("\t*:%s) words=\"", options_verb(v)->name);
+		for (unsigned k = 0; k < OPTIONS; k++)
+			if (has(v, k)) {
+				printf("%s--%s", separator, options_spec(k)->name);
+				separator = " ";
+			}
+		printf("\" ;;\n");
+	}
+	printf("\tesac\n\tCOMPREPLY=($(compgen -o default -W \"$words\" -- \"$cur\"))\n}\ncomplete -F _tessera tessera\n");
+}
+
+int manual_verb(const struct options *o)
+{
+	struct failure f = {0};
+
+	if (o->value[OPTION_MAN])
+		print_man();
+	else if (o->value[OPTION_COMPLETION])
+		print_completion();
+	else if (!o->operand)
+		print_all();
+	else if (print_verb(o->operand, &f))
+		return (int)report_usage(&f);
+	return REPORT_OK;
+}

@@ -1,0 +1,190 @@
+/* See run.h. What the command line leaves out is filled in here; what makes no sense to anybody is refused here, the rest by the daemon. */
+#include "cli/run.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/quantity.h"
+#include "cli/console.h"
+#include "cli/report.h"
+#include "proto/stop.h"
+
+enum { STOP_TIMEOUT_S = 60, TIMEOUT_MAX_S = 86400 };
+
+static const uint64_t memory_default = 512 << 20;
+
+/* What --place adds up to; nonsense in it is the daemon's to explain. */
+static void sum_place(const char *place, uint64_t *cpus, uint64_t *memory, bool *all_memory)
+{
+	*cpus = *memory = 0;
+	*all_memory = *place;
+	while (*place) {
+		const char *end = place + strcspn(place, ","), *colon = memchr(place, ':', (size_t)(end - place));
+		const char *second = colon ? memchr(colon + 1, ':', (size_t)(end - colon - 1)) : NULL;
+		uint64_t n = 0;
+
+		if (colon && !quantity_read_count(colon + 1, second ? second : end, VCPUS_MAX, &n))
+			*cpus += n;
+		if (second && !quantity_read_bytes(second + 1, end, &n))
+			*memory += n;
+		else
+			*all_memory = false;
+		place = *end ? end + 1 : end;
+	}
+}
+
+static int read_sizes(const struct options *o, struct control_ask_run *r, struct failure *f)
+{
+	const char *place = o->value[OPTION_PLACE] ? o->value[OPTION_PLACE] : "";
+	uint64_t cpus, memory;
+	bool all_memory;
+
+	sum_place(place, &cpus, &memory, &all_memory);
+	if (!cpus)
+		cpus = 1;
+	if (!all_memory)
+		memory = memory_default;
+	if (o->value[OPTION_CPUS] && quantity_read_count(o->value[OPTION_CPUS], NULL, UINT32_MAX, &cpus))
+		return failure_set(f, -EINVAL, "give a number, 1 to 64", "cannot read --cpus %.80s", o->value[OPTION_CPUS]);
+	if (o->value[OPTION_MEMORY] && quantity_read_bytes(o->value[OPTION_MEMORY], NULL, &memory))
+		return failure_set(f, -EINVAL, "write it as 900M or 4G", "cannot read --memory %.80s", o->value[OPTION_MEMORY]);
+	r->cpus = (uint32_t)cpus;
+	r->memory = memory;
+	if (strlen(place) >= sizeof r->place.s)
+		return failure_set(f, -EINVAL, "make it shorter", "--place is too long");
+	wire_set_text(&r->place, place);
+	return 0;
+}
+
+/* Paths as the daemon can use them, and a message in the user's own words when there is nothing to read. */
+static int read_path(const char *what, const char *path, struct wire_text *to, struct failure *f)
+{
+	char full[PATH_MAX];
+
+	if (!path)
+		return 0;
+	if (!realpath(path, full) || access(full, R_OK) < 0)
+		return failure_set(f, -errno, "give the path of a file you can read", "cannot read the %s %.120s: %s", what, path, strerror(errno));
+	if (strlen(full) >= sizeof to->s)
+		return failure_set(f, -ENAMETOOLONG, "move it", "the path of the %s is too long", what);
+	wire_set_text(to, full);
+	return 0;
+}
+
+static int read_request(const struct options *o, struct control_ask_run *r, struct failure *f)
+{
+	static const char remedy[] = "'tessera help run' tells what it needs";
+	const char *append = o->value[OPTION_APPEND] ? o->value[OPTION_APPEND] : "";
+	bool fake = o->value[OPTION_FAKE];
+	int err;
+
+	*r = (struct control_ask_run){0};
+	if (!o->value[OPTION_NAME])
+		return failure_set(f, -EINVAL, remedy, "the VM needs a --name");
+	if (!o->value[OPTION_KERNEL] && !fake)
+		return failure_set(f, -EINVAL, remedy, "the VM needs a --kernel");
+	if (strlen(o->value[OPTION_NAME]) >= sizeof r->vm.s)
+		return failure_set(f, -EINVAL, "use up to 63 letters, digits, '.', '_' and '-'", "the name is too long");
+	wire_set_name(&r->vm, o->value[OPTION_NAME]);
+	err = read_sizes(o, r, f);
+	if (!err)
+		err = read_path("kernel", o->value[OPTION_KERNEL], &r->kernel, f);
+	if (!err)
+		err = read_path("initrd", o->value[OPTION_INITRD], &r->initrd, f);
+	if (!err && strlen(append) > 2047)
+		err = failure_set(f, -E2BIG, "make it shorter", "--append is longer than 2047 bytes");
+	r->append = (struct wire_blob){(const uint8_t *)append, (uint32_t)strlen(append)};
+	r->flags = (o->value[OPTION_DETACH] ? CONTROL_RUN_DETACH : 0u) | (o->value[OPTION_UNSAFE_MMU] ? CONTROL_RUN_UNSAFE_MMU : 0u) |
+		   (fake ? CONTROL_RUN_FAKE : 0u);
+	return err;
+}
+
+int run_verb(const struct options *o)
+{
+	struct console c = {.run_dir = o->value[OPTION_RUN_DIR], .node = o->value[OPTION_NODE], .vm = o->value[OPTION_NAME], .owner = true};
+	bool json = o->value[OPTION_JSON], detach = o->value[OPTION_DETACH];
+	enum console_how how = CONSOLE_DETACHED;
+	struct control_ask_run r;
+	struct failure f = {0};
+	uint8_t frame[WIRE_FRAME_MAX];
+	int err = read_request(o, &r, &f);
+
+	if (err) {
+		int code = (int)report_failure(&f, json);
+
+		return o->value[OPTION_NAME] && (o->value[OPTION_KERNEL] || o->value[OPTION_FAKE]) ? code : REPORT_USAGE;
+	}
+	err = client_open(&c.client, c.run_dir, c.node, &f);
+	if (!err)
+		err = client_send(&c.client, frame, control_put_ask_run(&r, frame, sizeof frame), &f);
+	if (!err && !detach && isatty(0))
+		fprintf(stderr, "[console of %s; ^] detaches]\n", c.vm);
+	if (!err)
+		err = console_show(&c, &how, &f);
+	client_close(&c.client);
+	if (err)
+		return (int)report_failure(&f, json);
+	if (how == CONSOLE_ENDED)
+		return console_report_end(c.vm, &c.ended, json);
+	if (json)
+		report_json(json_pack("{s:s,s:s}", "vm", c.vm, "state", "running"));
+	return REPORT_OK;
+}
+
+/* Wait for the answer to stop or kill: the VM's end, or just 'end'. */
+static int wait_end(struct client *c, bool *ended, struct control_vm_ended *e, struct failure *f)
+{
+	const uint8_t *body;
+	size_t bytes;
+	unsigned id = 0;
+	int err;
+
+	*ended = false;
+	while (!(err = client_next(c, &id, &body, &bytes, f)) && id != CONTROL_end)
+		if (id == CONTROL_vm_ended && !control_get_vm_ended(body, bytes, e))
+			*ended = true;
+	return err;
+}
+
+static int end(const struct options *o, bool kill, uint64_t timeout_s)
+{
+	bool json = o->value[OPTION_JSON], ended = false;
+	struct control_vm_ended e = {0};
+	struct failure f = {0};
+	struct client c;
+	int code = REPORT_OK, err = client_open(&c, o->value[OPTION_RUN_DIR], o->value[OPTION_NODE], &f);
+
+	if (!err && kill)
+		err = CLIENT_SEND(&c, &f, ask_kill, .vm = client_name(o->operand));
+	else if (!err)
+		err = CLIENT_SEND(&c, &f, ask_stop, .vm = client_name(o->operand), .timeout_ms = (uint32_t)(timeout_s * 1000));
+	if (!err)
+		err = wait_end(&c, &ended, &e, &f);
+	client_close(&c);
+	if (err)
+		return (int)report_failure(&f, json);
+	if (ended && !(kill && e.reason == STOP_KILLED && !json))
+		code = console_report_end(o->operand, &e, json);
+	return kill ? REPORT_OK : code;
+}
+
+int run_kill(const struct options *o)
+{
+	return end(o, true, 0);
+}
+
+int run_stop(const struct options *o)
+{
+	uint64_t timeout = STOP_TIMEOUT_S;
+	struct failure f = {0};
+
+	if (o->value[OPTION_TIMEOUT] && quantity_read_count(o->value[OPTION_TIMEOUT], NULL, TIMEOUT_MAX_S, &timeout)) {
+		failure_set(&f, -EINVAL, "give seconds, 0 to 86400", "cannot read --timeout %.80s", o->value[OPTION_TIMEOUT]);
+		return (int)report_usage(&f);
+	}
+	return end(o, o->value[OPTION_FORCE], timeout);
+}

@@ -1,0 +1,540 @@
+/* See fragment.h. */
+#include "node/fragment.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/ensure.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "node/backlog.h"
+#include "node/channel.h"
+#include "node/fragment_machine.h"
+#include "node/spawn.h"
+
+enum {
+	LINGER_MS = 3000,          /* for a daemon to come and hear how it ended */
+	CLOSE_S = 5,               /* then the process is killed */
+	QUEUE_MAX = 1 << 20,       /* console bytes queued to the daemon */
+};
+
+enum step { STEP_NONE, STEP_PREPARE, STEP_CONNECT, STEP_START };
+
+struct fragment {
+	struct loop loop;
+	struct loop_watch listener, mail;
+	struct channel *daemon;
+	struct loop_timer linger;
+	struct fragment_config config;
+	struct control_part_prepare asked; /* append.at points into config */
+	unsigned layouts;
+	enum control_part_state state;
+	uint64_t born_ms;
+	const struct fragment_machine_ops *ops;
+	struct fragment_machine *machine;
+	char address[ADDR_TEXT_BYTES];
+	uint64_t shown;                    /* of console, to this daemon */
+	struct backlog console;
+	bool over;                         /* its end has been told, or nobody is there to be told */
+
+	enum step step;                    /* running on the step thread */
+	pthread_t thread;
+	int cancel_fd;
+	int step_err;                      /* the step thread's, read after it is joined */
+	struct failure step_failure;
+	uint8_t cpuid[FRAGMENT_CPUID_MAX];
+	uint32_t cpuid_bytes;
+
+	pthread_mutex_t lock;              /* guards what follows: news from other threads */
+	bool step_done, ended;
+	struct backlog news;               /* console bytes */
+	uint64_t news_taken;
+	enum stop_reason reason;
+	node_t about;
+	char what[256];
+};
+
+static void wake(struct fragment *g)
+{
+	uint64_t one = 1;
+
+	while (write(g->mail.fd, &one, sizeof one) < 0 && errno == EINTR)
+		;
+}
+
+static void on_console(void *owner, const void *bytes, size_t n)
+{
+	struct fragment *g = owner;
+
+	pthread_mutex_lock(&g->lock);
+	backlog_add(&g->news, bytes, n);
+	pthread_mutex_unlock(&g->lock);
+	wake(g);
+}
+
+static void on_ended(void *owner, enum stop_reason reason, node_t about, const char *what)
+{
+	struct fragment *g = owner;
+
+	pthread_mutex_lock(&g->lock);
+	if (!g->ended) {
+		g->ended = true;
+		g->reason = reason;
+		g->about = about;
+		TEXT_SET(g->what, what);
+	}
+	pthread_mutex_unlock(&g->lock);
+	wake(g);
+}
+
+static void *run_step(void *arg)
+{
+	struct fragment *g = arg;
+	struct fragment_calls calls = {.owner = g, .console = on_console, .ended = on_ended};
+
+	if (g->step == STEP_PREPARE)
+		g->step_err = g->ops->prepare(&g->machine, &g->config, &calls, g->cpuid, &g->cpuid_bytes, &g->step_failure);
+	else if (g->step == STEP_CONNECT)
+		g->step_err = g->ops->connect(g->machine, g->cancel_fd, &g->step_failure);
+	else
+		g->step_err = g->ops->start(g->machine, &g->step_failure);
+	pthread_mutex_lock(&g->lock);
+	g->step_done = true;
+	pthread_mutex_unlock(&g->lock);
+	wake(g);
+	return NULL;
+}
+
+static void begin_step(struct fragment *g, enum step step)
+{
+	if (g->step != STEP_NONE || g->over)
+		return;
+	g->step = step;
+	ensure(pthread_create(&g->thread, NULL, run_step, g) == 0);
+}
+
+static void join_step(struct fragment *g)
+{
+	uint64_t one = 1;
+
+	if (g->step == STEP_NONE)
+		return;
+	if (write(g->cancel_fd, &one, sizeof one) < 0)
+		log_warn("cannot cancel: %s", strerror(errno));
+	pthread_join(g->thread, NULL);
+	g->step = STEP_NONE;
+}
+
+/* Nothing more to do or tell: leave the loop when the daemon has taken all we said. */
+static void leave(struct fragment *g)
+{
+	g->over = true;
+	if (!g->daemon || !channel_queued(g->daemon))
+		loop_stop(&g->loop);
+	else
+		loop_arm(&g->loop, &g->linger, LINGER_MS);
+}
+
+static void linger_over(struct loop_timer *t)
+{
+	loop_stop(&((struct fragment *)((char *)t - offsetof(struct fragment, linger)))->loop);
+}
+
+static void show_console(struct fragment *g)
+{
+	uint8_t bytes[16384];
+	size_t n;
+
+	while (g->daemon && channel_queued(g->daemon) < QUEUE_MAX && (n = backlog_read(&g->console, &g->shown, bytes, sizeof bytes))) {
+		CHANNEL_SEND(g->daemon, console_out, .at = g->shown, .bytes = {bytes, (uint32_t)n});
+		g->shown += n;
+	}
+}
+
+static void fail(struct fragment *g, const struct failure *f)
+{
+	if (g->daemon)
+		CHANNEL_SEND(g->daemon, part_failed, .vm_id = g->config.vm_id, .index = g->config.self.v, .code = (uint32_t)-f->err,
+			.node = channel_name(f->node), .what = channel_text(f->what), .todo = channel_text(f->todo));
+	leave(g);
+}
+
+static void tell_ended(struct fragment *g)
+{
+	const char *about = g->about.v < g->config.nodes ? g->config.node[g->about.v].name : "";
+
+	g->state = CONTROL_PART_ENDED;
+	if (!g->daemon) {
+		if (!g->linger.armed)
+			loop_arm(&g->loop, &g->linger, LINGER_MS);
+		return;
+	}
+	show_console(g);
+	if (g->shown != g->console.total)
+		return; /* see drained */
+	CHANNEL_SEND(g->daemon, part_ended, .vm_id = g->config.vm_id, .index = g->config.self.v, .reason = (uint8_t)g->reason, .about = channel_name(about),
+		.what = channel_text(g->what));
+	leave(g);
+}
+
+static void step_over(struct fragment *g)
+{
+	enum step step = g->step;
+
+	pthread_join(g->thread, NULL);
+	g->step = STEP_NONE;
+	if (g->step_err) {
+		failure_set(&g->step_failure, g->step_err, "look at that node's log", "node %s cannot take its part of %s: %s", g->config.node[g->config.self.v].name,
+			g->config.vm, strerror(-g->step_err));
+		fail(g, &g->step_failure);
+		return;
+	}
+	if (!g->daemon)
+		return; /* it is over for us: see daemon_closed */
+	if (step == STEP_PREPARE) {
+		g->state = CONTROL_PART_READY;
+		CHANNEL_SEND(g->daemon, part_ready, .vm_id = g->config.vm_id, .index = g->config.self.v, .pid = (uint32_t)getpid(),
+			.address = channel_text(g->address), .cpuid = {g->cpuid, g->cpuid_bytes});
+	} else if (step == STEP_CONNECT) {
+		g->state = CONTROL_PART_MESHED;
+		CHANNEL_SEND(g->daemon, part_meshed, .vm_id = g->config.vm_id, .index = g->config.self.v);
+	} else {
+		g->state = CONTROL_PART_STARTED;
+		CHANNEL_SEND(g->daemon, part_started, .vm_id = g->config.vm_id, .index = g->config.self.v);
+	}
+}
+
+/* Take the console bytes that other threads left. */
+static void take_news(struct fragment *g)
+{
+	uint8_t bytes[4096];
+	size_t n;
+
+	do {
+		pthread_mutex_lock(&g->lock);
+		n = backlog_read(&g->news, &g->news_taken, bytes, sizeof bytes);
+		g->news_taken += n;
+		pthread_mutex_unlock(&g->lock);
+		backlog_add(&g->console, bytes, n);
+	} while (n);
+	show_console(g);
+}
+
+static void mail_ready(struct loop_watch *w, uint32_t events)
+{
+	struct fragment *g = (struct fragment *)((char *)w - offsetof(struct fragment, mail));
+	uint64_t count;
+	bool step_done, ended;
+
+	if (read(w->fd, &count, sizeof count) < 0)
+		return;
+	take_news(g);
+	pthread_mutex_lock(&g->lock);
+	step_done = g->step_done;
+	g->step_done = false;
+	ended = g->ended;
+	pthread_mutex_unlock(&g->lock);
+	if (step_done)
+		step_over(g);
+	if (ended && !g->over)
+		tell_ended(g);
+}
+
+static void on_prepare(struct fragment *g, const uint8_t *body, size_t bytes)
+{
+	struct control_part_prepare in;
+	struct fragment_config *c = &g->config;
+
+	if (c->nodes || control_get_part_prepare(body, bytes, &in) || in.nodes < 1 || in.nodes > NODES_MAX || in.index >= in.nodes ||
+	    in.coordinator_index >= in.nodes || in.append.bytes >= sizeof c->append)
+		return;
+	g->asked = in;
+	g->asked.append.at = (const uint8_t *)c->append;
+	c->vm_id = in.vm_id;
+	TEXT_SET(c->vm, in.vm.s);
+	c->self.v = in.index;
+	c->coordinator.v = in.coordinator_index;
+	c->nodes = in.nodes;
+	c->cpus = in.cpus;
+	c->memory = in.memory;
+	TEXT_SET(c->kernel, in.kernel.s);
+	TEXT_SET(c->initrd, in.initrd.s);
+	if (in.append.bytes)
+		memcpy(c->append, in.append.at, in.append.bytes);
+	c->flags = in.flags;
+	g->ops = in.flags & CONTROL_RUN_FAKE ? &fragment_machine_fake : &fragment_machine_real;
+}
+
+static void on_layout(struct fragment *g, const uint8_t *body, size_t bytes)
+{
+	struct control_part_layout in;
+
+	if (control_get_part_layout(body, bytes, &in) || in.of != g->layouts || g->layouts >= g->config.nodes)
+		return;
+	TEXT_SET(g->config.node[in.of].name, in.node.s);
+	g->config.node[in.of].vcpus = in.vcpus;
+	g->config.node[in.of].memory = in.memory;
+	if (++g->layouts == g->config.nodes)
+		begin_step(g, STEP_PREPARE);
+}
+
+static void on_peer(struct fragment *g, const uint8_t *body, size_t bytes)
+{
+	struct control_part_peer in;
+	struct fragment_node *n;
+
+	if (control_get_part_peer(body, bytes, &in) || in.of >= g->config.nodes || in.cpuid.bytes > FRAGMENT_CPUID_MAX)
+		return;
+	n = &g->config.node[in.of];
+	TEXT_SET(n->address, in.address.s);
+	free(n->cpuid);
+	n->cpuid = malloc(in.cpuid.bytes + 1);
+	ensure(n->cpuid);
+	if (in.cpuid.bytes)
+		memcpy(n->cpuid, in.cpuid.at, in.cpuid.bytes);
+	n->cpuid_bytes = in.cpuid.bytes;
+}
+
+static void on_connect(struct fragment *g, const uint8_t *body, size_t bytes)
+{
+	struct control_part_connect in;
+
+	if (control_get_part_connect(body, bytes, &in) || g->state != CONTROL_PART_READY)
+		return;
+	g->config.cookie_hi = in.cookie_hi;
+	g->config.cookie_lo = in.cookie_lo;
+	begin_step(g, STEP_CONNECT);
+}
+
+static node_t node_named(const struct fragment *g, const char *name)
+{
+	for (unsigned k = 0; k < g->config.nodes; k++)
+		if (strcmp(g->config.node[k].name, name) == 0)
+			return (node_t){(uint8_t)k};
+	return g->config.self;
+}
+
+static void on_stop(struct fragment *g, const uint8_t *body, size_t bytes)
+{
+	struct control_part_stop in;
+	node_t about;
+
+	if (control_get_part_stop(body, bytes, &in) || in.reason >= STOP_REASONS)
+		return;
+	about = node_named(g, in.about.s);
+	if (g->step != STEP_NONE) { /* not yet a machine that could be told: cut the step short */
+		uint64_t one = 1;
+
+		if (write(g->cancel_fd, &one, sizeof one) < 0)
+			log_warn("cannot cancel: %s", strerror(errno));
+	}
+	if (g->machine && g->step != STEP_PREPARE)
+		g->ops->stop(g->machine, in.reason, about, in.what.s);
+	else
+		on_ended(g, in.reason, about, in.what.s);
+}
+
+static void stat_line(void *to, const char *key, uint64_t value)
+{
+	CHANNEL_SEND((struct channel *)to, stat_line, .key = channel_name(key), .value = value);
+}
+
+static void on_ask_stats(struct fragment *g)
+{
+	if (g->machine && g->state == CONTROL_PART_STARTED)
+		g->ops->stats(g->machine, stat_line, g->daemon);
+	CHANNEL_SEND(g->daemon, end, );
+}
+
+/* A daemon that does not know us. */
+static void on_ask_status(struct fragment *g)
+{
+	uint8_t frame[WIRE_FRAME_MAX];
+
+	channel_send(g->daemon, frame, control_put_part_prepare(&g->asked, frame, sizeof frame));
+	for (unsigned k = 0; k < g->layouts; k++)
+		CHANNEL_SEND(g->daemon, part_layout, .vm_id = g->config.vm_id, .of = (uint8_t)k, .node = channel_name(g->config.node[k].name),
+			.vcpus = g->config.node[k].vcpus, .memory = g->config.node[k].memory);
+	CHANNEL_SEND(g->daemon, part_status, .vm_id = g->config.vm_id, .index = g->config.self.v, .state = (uint8_t)g->state, .pid = (uint32_t)getpid(),
+		.age_ms = loop_now_ms() - g->born_ms, .address = channel_text(g->address));
+	g->shown = 0;
+	show_console(g);
+	if (g->state == CONTROL_PART_ENDED)
+		tell_ended(g);
+}
+
+static void on_keys(struct fragment *g, const uint8_t *body, size_t bytes)
+{
+	struct control_console_in in;
+
+	if (!control_get_console_in(body, bytes, &in) && g->machine && g->state == CONTROL_PART_STARTED)
+		g->ops->console_input(g->machine, in.bytes.at, in.bytes.bytes);
+}
+
+static void from_daemon(void *owner, struct channel *c, unsigned id, const uint8_t *body, size_t bytes)
+{
+	struct fragment *g = owner;
+
+	switch (id) {
+	case CONTROL_part_prepare:
+		on_prepare(g, body, bytes);
+		break;
+	case CONTROL_part_layout:
+		on_layout(g, body, bytes);
+		break;
+	case CONTROL_part_peer:
+		on_peer(g, body, bytes);
+		break;
+	case CONTROL_part_connect:
+		on_connect(g, body, bytes);
+		break;
+	case CONTROL_part_start:
+		if (g->state == CONTROL_PART_MESHED)
+			begin_step(g, STEP_START);
+		break;
+	case CONTROL_part_stop:
+		on_stop(g, body, bytes);
+		break;
+	case CONTROL_part_button:
+		if (g->machine && g->state == CONTROL_PART_STARTED)
+			g->ops->power_button(g->machine);
+		break;
+	case CONTROL_part_ask_status:
+		on_ask_status(g);
+		break;
+	case CONTROL_part_ask_stats:
+		on_ask_stats(g);
+		break;
+	case CONTROL_console_in:
+		on_keys(g, body, bytes);
+		break;
+	default:
+		log_warn("the daemon says what no daemon says (%s)", control_name(id));
+	}
+}
+
+static void daemon_closed(void *owner, struct channel *c, int err)
+{
+	struct fragment *g = owner;
+
+	if (g->daemon != c)
+		return;
+	g->daemon = NULL;
+	if (g->state == CONTROL_PART_STARTED)
+		return; /* the VM runs on; another daemon will come */
+	if (g->over)
+		loop_stop(&g->loop);
+	if (g->state == CONTROL_PART_ENDED) {
+		if (!g->over)
+			loop_arm(&g->loop, &g->linger, LINGER_MS);
+		return;
+	}
+	log_warn("the daemon went away while %s was being started", g->config.vm);
+	leave(g);
+}
+
+static void drained(void *owner, struct channel *c)
+{
+	struct fragment *g = owner;
+
+	show_console(g);
+	if (g->state == CONTROL_PART_ENDED && !g->over)
+		tell_ended(g);
+	if (g->over && !channel_queued(c))
+		loop_stop(&g->loop);
+}
+
+static const struct channel_ops daemon_ops = {.frame = from_daemon, .closed = daemon_closed, .drained = drained};
+
+static void listener_ready(struct loop_watch *w, uint32_t events)
+{
+	struct fragment *g = (struct fragment *)((char *)w - offsetof(struct fragment, listener));
+	int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct channel *c;
+
+	if (fd < 0 || channel_open(&c, &g->loop, fd, &daemon_ops, g))
+		return;
+	channel_close(g->daemon); /* the newest counts */
+	g->daemon = c;
+	g->shown = g->console.total;
+	loop_disarm(&g->loop, &g->linger);
+}
+
+/* Listening once more makes the socket carry our process id, by which a later daemon knows us (spawn_find). */
+static int open_control(struct fragment *g, struct failure *f)
+{
+	g->listener = (struct loop_watch){.fd = SPAWN_CONTROL_FD, .events = EPOLLIN, .ready = listener_ready};
+	g->mail = (struct loop_watch){.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .events = EPOLLIN, .ready = mail_ready};
+	g->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	g->linger.fire = linger_over;
+	if (listen(SPAWN_CONTROL_FD, 4) < 0 || g->mail.fd < 0 || g->cancel_fd < 0)
+		return failure_set(f, -errno, "use 'tessera run'; the daemon starts fragments", "no control socket: %s", strerror(errno));
+	if (loop_open(&g->loop) || loop_add(&g->loop, &g->listener) || loop_add(&g->loop, &g->mail))
+		return failure_set(f, -EMFILE, "raise the limit of open files", "cannot set up a fragment");
+	return 0;
+}
+
+/* A socket that nobody will clean up goes with us. */
+static void remove_socket(struct fragment *g)
+{
+	struct sockaddr_un a;
+	socklen_t n = sizeof a;
+
+	if (!g->daemon && getsockname(SPAWN_CONTROL_FD, (struct sockaddr *)&a, &n) == 0 && n > offsetof(struct sockaddr_un, sun_path))
+		unlink(a.sun_path);
+}
+
+static void finish(struct fragment *g)
+{
+	alarm(CLOSE_S);
+	join_step(g);
+	if (g->machine)
+		g->ops->close(g->machine);
+	remove_socket(g);
+	channel_finish(g->daemon);
+	loop_close(&g->loop);
+	backlog_fini(&g->console);
+	backlog_fini(&g->news);
+	for (unsigned k = 0; k < NODES_MAX; k++)
+		free(g->config.node[k].cpuid);
+	close(g->mail.fd);
+	close(g->cancel_fd);
+	if (g->config.listen_fd >= 0)
+		close(g->config.listen_fd);
+	pthread_mutex_destroy(&g->lock);
+}
+
+int fragment_run(const char *node, const char *vm, const char *address, struct failure *f)
+{
+	struct fragment *g = calloc(1, sizeof *g);
+	char tag[2 * NAME_BYTES];
+	struct addr a;
+	int err;
+
+	if (!g)
+		return failure_set(f, -ENOMEM, "free some memory", "out of memory");
+	snprintf(tag, sizeof tag, "%.63s/%.63s", node, vm);
+	log_init(LOG_INFO, tag);
+	signal(SIGPIPE, SIG_IGN);
+	*g = (struct fragment){.born_ms = loop_now_ms(), .lock = PTHREAD_MUTEX_INITIALIZER, .config.listen_fd = -1};
+	err = addr_parse(&a, address, f);
+	if (!err)
+		err = addr_listen(&a, &g->config.listen_fd, f);
+	if (!err) {
+		addr_print(&a, g->address);
+		err = open_control(g, f);
+	}
+	if (!err)
+		err = loop_run(&g->loop);
+	finish(g);
+	free(g);
+	return err;
+}

@@ -1,0 +1,359 @@
+#!/usr/bin/env python3
+"""The life of daemons and VMs, on loopback, with the machine that has no guest (run --fake). usage: test_node.py TESSERA [TEST...]
+
+      A ---- B        three daemons; VMs v1, v2 on some of them; the client speaks to any
+       \\    /
+         C            each test begins and ends with nothing there
+"""
+import json
+import os
+import pty
+import signal
+import socket
+import struct
+import sys
+
+from cluster import LIMIT_S, check, main, wait_for
+
+SPAN = ("run", "--fake", "--name", "v1", "--place", "A:2,B:1,C:1", "--memory", "900M")
+
+
+def read_until(p, words):
+    """From a client's stdout, up to these words."""
+    got = b""
+    while words not in got:
+        more = os.read(p.stdout.fileno(), 65536)
+        check(more, f"'{words}' did not come; got {got[-200:]}")
+        got += more
+    return got
+
+
+def type_in(p, text):
+    p.stdin.write(text.encode())
+    p.stdin.flush()
+
+
+def join(c):
+    c.up("A", "B", "C")
+    for name in "ABC":
+        check([n["node"] for n in c.ls(name)["nodes"]] == ["A", "B", "C"], f"{name} lists the others")
+    check("lost" not in c.ok("ls", "--node", "A"), "nobody is lost")
+    c.refused(4, "several daemons", "ls")
+
+
+def join_waits(c):
+    c.start("A")
+    c.kill("A", signal.SIGTERM)
+    c.start("B", join="A")
+    check(c.ls("B")["nodes"][0]["state"] == "here", "B serves while it waits")
+    c.start("A")
+    c.wait_mesh("A", "B")
+
+
+def same_name(c):
+    c.up("A", "B")
+    done = c.run("node", "--name", "B", "--run-dir", os.path.join(c.root, "other"), "--join", c.address["A"])
+    check(done.returncode == 3 and "already a node named B" in done.stderr, f"a second B is refused: {done.stderr}")
+    done = c.run("node", "--name", "A")
+    check(done.returncode == 3 and "already runs on this host" in done.stderr, f"a second A on this host is refused: {done.stderr}")
+    done = c.run("node", "--name", "C", "--listen", "192.0.2.1:7000")
+    check(done.returncode == 3 and "not yet encrypted" in done.stderr, f"an address others can reach is refused: {done.stderr}")
+    c.wait_mesh("A", "B")
+
+
+def other_version(c):
+    c.start("A")
+    host, port = c.address["A"].rsplit(":", 1)
+    with socket.create_connection((host, int(port))) as s:
+        name, address = b"old", b"127.0.0.1:1"
+        body = struct.pack("<I", 999999) + struct.pack("<H", len(name)) + name + struct.pack("<H", len(address)) + address + struct.pack("<QIQ", 1, 1, 1)
+        s.sendall(struct.pack("<IHH", len(body), 64, 0) + body)
+        got = s.recv(65536)
+        check(struct.unpack("<IHH", got[:8])[1] == 65 and b"version" in got, f"another version is refused: {got}")
+    check(len(c.ls("A")["nodes"]) == 1, "it is not listed")
+
+
+def run_and_end(c):
+    c.up("A", "B", "C")
+    c.ok(*SPAN, "--detach", "--node", "A")
+    check(set(c.fragments()) == {("A", "v1"), ("B", "v1"), ("C", "v1")}, "a fragment a node")
+    info = json.loads(c.ok("info", "v1", "--json", "--node", "A"))
+    check([p["node"] for p in info["parts"]] == ["A", "B", "C"], "its parts")
+    check([p["vcpus"] for p in info["parts"]] == [[0, 1], [2], [3]], "its vCPUs")
+    check(sum(p["memory_bytes"] for p in info["parts"]) == 900 << 20, "its memory")
+    c.wait_state("C", "v1", "running")
+    stats = json.loads(c.ok("stats", "v1", "--json", "--node", "B"))
+    check({n: s["vcpus"] for n, s in stats["nodes"].items()} == {"A": 2, "B": 1, "C": 1}, f"statistics of all parts: {stats}")
+    c.ok("stop", "v1", "--node", "B")
+    end = json.loads(c.ok("info", "v1", "--json", "--node", "A"))["end"]
+    check(end["reason"] == "power-off", f"it was switched off: {end}")
+    c.wait_free("A")
+
+
+def run_again_at_once(c):
+    c.up("A", "B", "C")
+    for _ in range(20):
+        c.ok(*SPAN, "--detach", "--node", "A")
+        c.ok("kill", "v1", "--node", "A")
+
+
+def foreground(c):
+    c.up("A", "B")
+    for word, code in (("poweroff", 0), ("reset", 10), ("panic", 11)):
+        p = c.client("run", "--fake", "--name", "v1", "--place", "A:1,B:1", "--node", "A")
+        read_until(p, b"fake guest: 2 CPUs on 2 nodes")
+        type_in(p, word + "\r")
+        out, err = p.communicate(timeout=LIMIT_S)
+        check(p.returncode == code, f"{word}: exit code {p.returncode}, not {code}: {out} {err}")
+    c.wait_free("A")
+
+
+def console(c):
+    c.up("A", "B")
+    c.ok("run", "--fake", "--name", "v1", "--place", "A:1,B:1", "--detach", "--node", "A")
+    far, near = c.client("console", "v1", "--node", "B"), c.client("console", "v1", "--node", "A")
+    for p in (far, near):
+        read_until(p, b"fake guest")
+    type_in(far, "hello\r")
+    read_until(near, b"hello")
+    type_in(near, "flood\r")
+    for p in (far, near):
+        read_until(p, b"%08x" % 16383)
+    type_in(near, "poweroff\r")
+    for p in (far, near):
+        p.communicate(timeout=LIMIT_S)
+        check(p.returncode == 0, "both see it end")
+
+
+def detach_key(c):
+    c.up("A")
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execve(c.tessera, ["tessera", "run", "--fake", "--name", "v1"], c.env)
+    got = b""
+    while b"fake guest" not in got:
+        got += os.read(fd, 4096)
+    os.write(fd, b"\x03abc")
+    while b"abc" not in got:
+        got += os.read(fd, 4096)
+    os.write(fd, b"\x1d")
+    _, status = os.waitpid(pid, 0)
+    os.close(fd)
+    check(os.waitstatus_to_exitcode(status) == 0, "detached")
+    check(c.vm("A", "v1")["state"] == "running", "it runs on, ^C went to the guest")
+    c.ok("kill", "v1")
+
+
+def client_signals(c):
+    c.up("A", "B")
+    for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        p = c.client("run", "--fake", "--name", "v1", "--place", "A:1,B:1", "--node", "A")
+        read_until(p, b"fake guest")
+        p.send_signal(sig)
+        p.communicate(timeout=LIMIT_S)
+        check(p.returncode == 14, f"{sig}: exit code {p.returncode}")
+        check(not c.fragments(), "nothing of it is left")
+    p = c.client("run", "--fake", "--name", "v1", "--place", "A:1,B:1", "--node", "A")
+    read_until(p, b"fake guest")
+    p.kill()
+    c.wait_state("A", "v1", "ended")
+    c.wait_free("A")
+
+
+def refusals(c):
+    c.up("A", "B")
+    at = ("--node", "A")
+    run = ("run", "--fake", *at, "--name")
+    c.refused(3, "no node named X", *run, "v1", "--place", "A:1,X:1")
+    c.refused(3, "node B has 2 CPUs left", *run, "v1", "--place", "A:1,B:3")
+    c.refused(3, "node B has 512M of memory left", *run, "v1", "--place", "A:1:1M,B:1:2G")
+    c.refused(3, "all nodes together", *run, "v1", "--cpus", "5")
+    c.refused(3, "all nodes together", *run, "v1", "--memory", "2G")
+    c.refused(3, "cannot have", *run, "v1", "--memory", "4000T")
+    c.refused(3, "cannot have 65", *run, "v1", "--cpus", "65")
+    c.refused(3, "cannot have 0", *run, "v1", "--cpus", "0")
+    c.refused(3, "cannot read --memory", *run, "v1", "--memory", "lots")
+    c.refused(3, "cannot read 'A'", *run, "v1", "--place", "A")
+    c.refused(3, "twice", *run, "v1", "--place", "A:1,A:1")
+    c.refused(3, "is not in --place", *run, "v1", "--place", "B:1")
+    c.refused(3, "no name for a VM", *run, "../v1")
+    c.refused(2, "--name", "run", "--fake", *at)
+    c.refused(2, "--kernel", "run", "--name", "v1", *at)
+    c.refused(3, "cannot read the kernel", "run", "--name", "v1", "--kernel", "/no/such/kernel", *at)
+    c.refused(3, "no VM named", "info", "v1", *at)
+    c.refused(3, "no VM named", "console", "v1", *at)
+    c.refused(3, "no VM named", "stop", "v1", *at)
+    c.refused(3, "no VM named", "kill", "v1", *at)
+    c.refused(3, "no VM named", "stats", "v1", *at)
+    c.refused(2, "no verb", "frobnicate")
+    c.refused(2, "no option", "ls", "--frobnicate")
+    c.refused(2, "needs a value", "run", "--cpus")
+    c.refused(4, "no daemon of node Z", "ls", "--node", "Z")
+    error = json.loads(c.run("info", "v1", "--json", *at).stdout)["error"]
+    check(error["code"] == 3 and error["what"] and error["todo"] and error["node"] == "A", f"errors as JSON: {error}")
+    c.wait_free("A")
+
+
+def name_taken(c):
+    c.up("A", "B")
+    c.ok("run", "--fake", "--name", "v1", "--place", "A:1", "--detach", "--node", "A")
+    wait_for(lambda: c.vm("B", "v1"), "B to hear of v1")
+    for node in "AB":
+        c.refused(3, "already a VM named v1", "run", "--fake", "--name", "v1", "--place", f"{node}:1", "--detach", "--node", node)
+    check(c.vm("A", "v1")["state"] == "running", "the first one is unhurt")
+    c.ok("kill", "v1", "--node", "B")
+
+
+def births_that_fail(c):
+    c.up("A", "B", "C")
+    for step in ("prepare", "connect", "start"):
+        for index, node in enumerate("ABC"):
+            c.refused(3, f"node {node} was told to fail at {step}", *SPAN, "--append", f"fail={step}:{index}", "--node", "A")
+            check(not c.fragments(), "nothing of it is left")
+    p = c.client(*SPAN, "--append", "hang=connect:1", "--node", "A")
+    wait_for(lambda: len(c.fragments()) == 3, "its fragments")
+    os.kill(c.fragments()["C", "v1"], signal.SIGKILL)
+    _, err = p.communicate(timeout=LIMIT_S)
+    check(p.returncode == 1 and b"killed by signal 9" in err and b"C" in err, f"the loss of a fragment is told: {err}")
+    check(not c.fragments(), "nothing of it is left")
+    c.ok(*SPAN, "--detach", "--node", "A")
+    c.ok("kill", "v1", "--node", "A")
+
+
+def fragment_killed(c):
+    c.up("A", "B", "C")
+    for victim in "ABC":
+        c.ok(*SPAN, "--detach", "--node", "A")
+        p = c.client("console", "v1", "--node", "A")
+        read_until(p, b"fake guest")
+        os.kill(c.fragments()[victim, "v1"], signal.SIGKILL)
+        _, err = p.communicate(timeout=LIMIT_S)
+        check(p.returncode == 13 and f"node {victim}".encode() in err, f"the console tells: {p.returncode} {err}")
+        end = c.wait_state("A", "v1", "ended")["end"]
+        check(end["reason"] == "lost-node" and end["node"] == victim, f"why it ended: {end}")
+        check(not c.fragments(), "nothing of it is left")
+        c.wait_free("A")
+
+
+def daemon_restarts(c):
+    c.up("A", "B", "C")
+    c.ok(*SPAN, "--detach", "--node", "A")
+    p = c.client("console", "v1", "--node", "A")
+    read_until(p, b"fake guest")
+    before = c.fragments()
+    for victim in ("A", "B", "C"):
+        for sig in (signal.SIGKILL, signal.SIGTERM):
+            c.kill(victim, sig)
+            check(c.fragments() == before, f"daemon {victim}'s end does not disturb the VM")
+            c.start(victim, join="B" if victim == "A" else "A")
+            c.wait_mesh("A", "B", "C")
+            c.wait_state("A", "v1", "running")
+            node = next(n for n in c.ls(victim)["nodes"] if n["node"] == victim)
+            check(node["cpus_used"] == (2 if victim == "A" else 1), f"what is lent is known again: {node}")
+            type_in(p, f"after {victim} {sig}\r")
+            read_until(p, f"after {victim} {sig}".encode())
+    c.ok("stop", "v1", "--node", "C")
+    p.communicate(timeout=LIMIT_S)
+    check(p.returncode == 0, "the console saw its end")
+    c.wait_free("A")
+
+
+def vm_ends_without_daemon(c):
+    c.up("A", "B", "C")
+    c.ok(*SPAN, "--detach", "--node", "A")
+    c.kill("B")
+    os.kill(c.fragments()["B", "v1"], signal.SIGKILL)
+    end = c.wait_state("A", "v1", "ended")["end"]
+    check(end["reason"] == "lost-node" and end["node"] == "B", f"why it ended: {end}")
+    c.start("B", join="A")
+    c.wait_mesh("A", "B", "C")
+    c.wait_free("A")
+    c.ok(*SPAN, "--detach", "--node", "A")
+    c.kill("A")
+    os.kill(c.fragments()["A", "v1"], signal.SIGKILL)
+    wait_for(lambda: not c.fragments(), "its other parts to stop")
+    c.start("A", join="B")
+    c.wait_mesh("A", "B", "C")
+    c.wait_free("A")
+    c.ok(*SPAN, "--detach", "--node", "A")
+    c.ok("kill", "v1", "--node", "A")
+
+
+def daemon_stopped(c):
+    c.up("A", "B", "C")
+    c.ok(*SPAN, "--detach", "--node", "A")
+    c.daemons["C"].send_signal(signal.SIGSTOP)
+    wait_for(lambda: next(n for n in c.ls("A")["nodes"] if n["node"] == "C")["state"] == "lost", "C to be seen as lost")
+    c.refused(4, "node C cannot be reached", "run", "--fake", "--name", "v2", "--place", "A:0:64M,C:1", "--node", "A")
+    check(c.vm("A", "v1")["state"] == "running", "the VM runs on")
+    c.daemons["C"].send_signal(signal.SIGCONT)
+    c.wait_mesh("A", "B", "C")
+    c.ok("kill", "v1", "--node", "A")
+
+
+def stop_and_kill(c):
+    c.up("A", "B")
+    p = c.client("run", "--fake", "--name", "v1", "--place", "A:1,B:1", "--node", "A")
+    read_until(p, b"fake guest")
+    type_in(p, "deaf\r")
+    read_until(p, b"deaf")
+    done = c.run("stop", "v1", "--timeout", "1", "--node", "B")
+    check(done.returncode == 14 and "killed" in done.stderr, f"a deaf guest is killed: {done.returncode} {done.stderr}")
+    p.communicate(timeout=LIMIT_S)
+    check(p.returncode == 14, "and its client is told")
+    c.ok("run", "--fake", "--name", "v1", "--place", "A:1,B:1", "--detach", "--node", "A")
+    c.ok("kill", "v1", "--node", "B")
+    c.wait_free("A")
+
+
+def quit_verb(c):
+    c.up("A", "B")
+    c.ok("run", "--fake", "--name", "v1", "--place", "A:1,B:1", "--detach", "--node", "A")
+    c.ok("quit", "--node", "B")
+    c.daemons.pop("B").wait(LIMIT_S)
+    check(len(c.fragments()) == 2, "the VM runs on")
+    c.start("B", join="A")
+    c.wait_mesh("A", "B")
+    c.ok("quit", "--kill-vms", "--node", "B")
+    c.daemons.pop("B").wait(LIMIT_S)
+    check(not c.fragments(), "the VM is gone")
+    c.wait_free("A")
+
+
+def garbage(c):
+    c.up("A", "B")
+    host, port = c.address["A"].rsplit(":", 1)
+    path = os.path.join(c.run_dir, "A", "control.sock")
+    pieces = [b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 70000, struct.pack("<IHH", 4, 64, 0) + b"abcd", struct.pack("<IHH", 0, 3, 0),
+              struct.pack("<IHH", 1 << 31, 64, 0), struct.pack("<IHH", 5, 9999, 0) + b"abcde", b""]
+    for piece in pieces:
+        for kind, target in ((socket.AF_INET, (host, int(port))), (socket.AF_UNIX, path)):
+            with socket.socket(kind) as s:
+                s.settimeout(LIMIT_S)
+                s.connect(target)
+                try:
+                    s.sendall(piece)
+                    s.shutdown(socket.SHUT_WR)
+                    while s.recv(65536):
+                        pass
+                except OSError:
+                    pass  # it has hung up on us
+    check(next(n for n in c.ls("A")["nodes"] if n["node"] == "A")["garbage"] >= 5, "it is counted")
+    c.ok("run", "--fake", "--name", "v1", "--place", "A:1,B:1", "--detach", "--node", "A")
+    frag = json.loads(c.ok("info", "v1", "--json", "--node", "A"))["parts"][1]["address"]
+    for piece in pieces:
+        try:
+            with socket.create_connection((frag.rsplit(":", 1)[0], int(frag.rsplit(":", 1)[1]))) as s:
+                s.sendall(piece)
+        except ConnectionError:
+            pass
+    check(c.vm("A", "v1")["state"] == "running", "the VM does not mind")
+    c.ok("kill", "v1", "--node", "A")
+
+
+TESTS = {f.__name__: f for f in (join, join_waits, same_name, other_version, run_and_end, run_again_at_once, foreground, console, detach_key, client_signals,
+                                 refusals, name_taken, births_that_fail, fragment_killed, daemon_restarts, vm_ends_without_daemon, daemon_stopped,
+                                 stop_and_kill, quit_verb, garbage)}
+
+if __name__ == "__main__":
+    main(TESTS, sys.argv)
