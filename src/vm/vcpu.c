@@ -20,6 +20,8 @@ enum {
 	MSR_IA32_ARCH_CAPABILITIES = 0x10a,
 	MSR_IA32_MISC_ENABLE = 0x1a0,
 	MISC_ENABLE_FAST_STRING = 1,
+	MSR_MTRR_DEF_TYPE = 0x2ff,
+	MTRR_ENABLED_WRITE_BACK = 0x806,
 	APIC_BASE_BSP = 1 << 8,
 	APIC_BASE_X2APIC = 1 << 10,
 	APIC_BASE_ENABLED = 1 << 11,
@@ -109,6 +111,8 @@ int vcpu_reset(struct vcpu *v, struct failure *f)
 		return vcpu_failed(v, f, "its run state");
 	if (vcpu_set_msr(v, MSR_IA32_MISC_ENABLE, MISC_ENABLE_FAST_STRING))
 		log_debug("vCPU %u: KVM has no IA32_MISC_ENABLE", v->id.v);
+	if (vcpu_set_msr(v, MSR_MTRR_DEF_TYPE, MTRR_ENABLED_WRITE_BACK)) /* without MTRRs Linux leaves the PAT alone */
+		log_debug("vCPU %u: KVM has no MTRRs", v->id.v);
 	return 0;
 }
 
