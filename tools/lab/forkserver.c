@@ -27,7 +27,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { FRAME_START = 0x1F, HEAD = 4, RUNS_MAX = 64 };
+enum { FRAME_START = 0x1F, HEAD = 4, RUNS_MAX = 64, IDLE_MS = 2 * 3600 * 1000 };
 
 static int frames_fd = -1;
 static uint8_t frame[HEAD + 65536];
@@ -166,7 +166,7 @@ static int start_run(int connection, int listener, struct run *runs)
 	return 0;
 }
 
-/* Returns only in forks. */
+/* Returns only in forks. Ends by itself when nobody has asked for anything for IDLE_MS. */
 static void serve(void)
 {
 	static struct run runs[RUNS_MAX];
@@ -177,12 +177,17 @@ static void serve(void)
 	close(frames_fd);
 	for (;;) {
 		struct pollfd p[1 + 2 * RUNS_MAX] = {{listener, POLLIN, 0}};
+		int busy = 0;
 		for (int i = 0; i < RUNS_MAX; i++) {
+			busy |= runs[i].pid != 0;
 			p[1 + 2 * i] = (struct pollfd){runs[i].pid ? runs[i].connection : -1, POLLIN, 0};
 			p[2 + 2 * i] = (struct pollfd){runs[i].pid ? runs[i].pidfd : -1, POLLIN, 0};
 		}
-		if (poll(p, 1 + 2 * RUNS_MAX, -1) < 0)
+		int events = poll(p, 1 + 2 * RUNS_MAX, IDLE_MS);
+		if (events < 0)
 			continue;
+		if (events == 0 && !busy)
+			_exit(0);
 		for (int i = 0; i < RUNS_MAX; i++)
 			if (runs[i].pid && (p[1 + 2 * i].revents || p[2 + 2 * i].revents))
 				end_run(&runs[i]);
