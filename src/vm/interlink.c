@@ -227,6 +227,26 @@ static int on_stop(struct interlink *il, node_t from, const uint8_t *body, size_
 	return 0;
 }
 
+static int on_tsc_base(struct interlink *il, node_t from, const uint8_t *body, size_t bytes)
+{
+	struct peer_tsc_base m;
+
+	if (from.v != 0 || peer_get_tsc_base(body, bytes, &m))
+		return -EBADMSG;
+	il->c.calls.tsc_base(il->c.calls.vm, m.guest_tsc_offset);
+	return 0;
+}
+
+static int on_boot_entry(struct interlink *il, const uint8_t *body, size_t bytes)
+{
+	struct peer_boot_entry m;
+
+	if (peer_get_boot_entry(body, bytes, &m))
+		return -EBADMSG;
+	il->c.calls.boot_entry(il->c.calls.vm, &(struct boot_entry){.eip = m.eip, .esi = m.esi, .ebx = m.ebx});
+	return 0;
+}
+
 static int on_ioapic_eoi(struct interlink *il, const uint8_t *body, size_t bytes)
 {
 	struct peer_ioapic_eoi m;
@@ -247,6 +267,8 @@ static int on_message(struct interlink *il, node_t from, unsigned id, const uint
 	case PEER_ioapic_eoi: return on_ioapic_eoi(il, body, bytes);
 	case PEER_echo: return on_echo(il, from, body, bytes);
 	case PEER_echo_reply: return on_echo_reply(il, from, body, bytes);
+	case PEER_tsc_base: return on_tsc_base(il, from, body, bytes);
+	case PEER_boot_entry: return on_boot_entry(il, body, bytes);
 	case PEER_stop: return on_stop(il, from, body, bytes);
 	default: return -EBADMSG;
 	}
@@ -444,6 +466,21 @@ int interlink_irq(struct interlink *il, node_t to, vcpu_t vcpu, unsigned mode, u
 int interlink_ioapic_eoi(struct interlink *il, node_t to, uint8_t vector)
 {
 	return PEER_SEND(il, to, ioapic_eoi, .vector = vector);
+}
+
+int interlink_boot_entry(struct interlink *il, node_t to, const struct boot_entry *e)
+{
+	return PEER_SEND(il, to, boot_entry, .eip = e->eip, .esi = e->esi, .ebx = e->ebx);
+}
+
+int interlink_tsc_base(struct interlink *il, uint64_t offset)
+{
+	int err = 0;
+
+	for (unsigned n = 0; n < il->c.nodes && !err; n++)
+		if (n != il->c.self.v)
+			err = PEER_SEND(il, ((node_t){(uint8_t)n}), tsc_base, .guest_tsc_offset = offset);
+	return err;
 }
 
 void interlink_stop(struct interlink *il, unsigned reason, node_t about, const char *what)

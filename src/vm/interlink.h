@@ -11,6 +11,7 @@
 #include "base/failure.h"
 #include "base/types.h"
 #include "dev/bus.h"
+#include "vm/boot.h"
 #include "vm/clock.h"
 
 struct interlink;
@@ -22,6 +23,8 @@ struct interlink_calls {
 	void (*io_read)(void *vm, enum bus_space space, uint64_t addr, void *data, unsigned bytes);
 	void (*io_write)(void *vm, enum bus_space space, uint64_t addr, const void *data, unsigned bytes);
 	void (*tsc_difference)(void *vm, int64_t cycles);                   /* node 0's TSC minus ours, when the estimate changed */
+	void (*tsc_base)(void *vm, uint64_t offset);                        /* node 0: guest TSC = its TSC + offset */
+	void (*boot_entry)(void *vm, const struct boot_entry *e);           /* vCPU 0 is here and starts there */
 	void (*stopped)(void *vm, node_t from, unsigned reason, node_t about, const char *what); /* that peer says the VM stops */
 	void (*lost)(void *vm, node_t peer, const char *why);               /* closed, silent for too long, or broke the protocol */
 	void *vm;
@@ -47,6 +50,9 @@ void interlink_close(struct interlink *il);
 /* Any thread; queues and returns. -EPIPE when that peer is gone. */
 int interlink_irq(struct interlink *il, node_t to, vcpu_t vcpu, unsigned mode, uint8_t vector) MUST_CHECK;
 int interlink_ioapic_eoi(struct interlink *il, node_t to, uint8_t vector) MUST_CHECK;
+int interlink_boot_entry(struct interlink *il, node_t to, const struct boot_entry *e) MUST_CHECK;
+/* To all. */
+int interlink_tsc_base(struct interlink *il, uint64_t offset) MUST_CHECK;
 void interlink_stop(struct interlink *il, unsigned reason, node_t about, const char *what);
 
 /* Read or write a device on another node for a vCPU of this node; waits for the answer. Only the thread of that vCPU. -ECANCELED when the

@@ -17,7 +17,7 @@ struct end {
 };
 
 struct event {
-	enum { EV_IRQ, EV_EOI, EV_STOPPED, EV_LOST } kind;
+	enum { EV_IRQ, EV_EOI, EV_ENTRY, EV_STOPPED, EV_LOST } kind;
 	uint64_t a, b, c;
 	char text[96];
 };
@@ -55,6 +55,15 @@ static void on_difference(void *vm, int64_t cycles)
 {
 }
 
+static void on_base(void *vm, uint64_t offset)
+{
+}
+
+static void on_entry(void *vm, const struct boot_entry *e)
+{
+	post(vm, (struct event){.kind = EV_ENTRY, .a = e->eip, .b = e->esi, .c = e->ebx});
+}
+
 static void on_stopped(void *vm, node_t from, unsigned reason, node_t about, const char *what)
 {
 	struct event ev = {.kind = EV_STOPPED, .a = from.v, .b = reason, .c = about.v};
@@ -74,7 +83,7 @@ static void on_lost(void *vm, node_t peer, const char *why)
 static bool end_open(struct end *e, unsigned self, int fd, unsigned silence_ms)
 {
 	struct interlink_config c = {.self = {(uint8_t)self}, .nodes = 2, .silence_ms = silence_ms,
-		.calls = {on_irq, on_eoi, on_read, on_write, on_difference, on_stopped, on_lost, e}};
+		.calls = {on_irq, on_eoi, on_read, on_write, on_difference, on_base, on_entry, on_stopped, on_lost, e}};
 
 	c.fd[self] = -1;
 	c.fd[1 - self] = fd;
@@ -118,6 +127,9 @@ TEST(interlink_carries_interrupts_in_order)
 	CHECK_EQ(interlink_ioapic_eoi(e[1].il, (node_t){0}, 0x31), 0);
 	CHECK(end_next(&e[0], &ev));
 	CHECK(ev.kind == EV_EOI && ev.a == 0x31);
+	CHECK_EQ(interlink_boot_entry(e[0].il, (node_t){1}, &(struct boot_entry){.eip = 1, .esi = 2, .ebx = 3}), 0);
+	CHECK(end_next(&e[1], &ev));
+	CHECK(ev.kind == EV_ENTRY && ev.a == 1 && ev.b == 2 && ev.c == 3);
 	end_close(&e[0]);
 	end_close(&e[1]);
 }

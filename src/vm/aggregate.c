@@ -1,0 +1,452 @@
+/* See aggregate.h. */
+#include "vm/aggregate.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <x86intrin.h>
+
+#include "base/log.h"
+
+struct aggregate {
+	struct aggregate_config c;
+	struct topology topology;
+	struct ram ram;
+	struct pager *pager;
+	struct machine *machine;
+	struct interlink *interlink;
+	uint32_t tsc_khz;
+	bool ending; /* atomic: the first cause takes it */
+
+	pthread_mutex_t lock; /* guards what follows; never held across a wait but its own */
+	pthread_cond_t told;
+	bool have_base, have_entry, over;
+	uint64_t tsc_base;
+	int64_t tsc_difference; /* node 0's TSC minus ours */
+	struct boot_entry entry;
+};
+
+static node_t node_at(unsigned n)
+{
+	return (node_t){(uint8_t)n};
+}
+
+void aggregate_end(struct aggregate *a, enum stop_reason reason, node_t about, const char *what)
+{
+	if (__atomic_exchange_n(&a->ending, true, __ATOMIC_ACQ_REL))
+		return;
+	log_info("the VM stops: %s (node %s): %s", stop_reason_name(reason), a->c.name[about.v], what);
+	if (a->interlink)
+		interlink_stop(a->interlink, reason, about, what);
+	if (a->pager)
+		pager_freeze(a->pager, reason, about, what);
+	pthread_mutex_lock(&a->lock);
+	a->over = true;
+	pthread_cond_broadcast(&a->told);
+	pthread_mutex_unlock(&a->lock);
+	a->c.ended(a->c.owner, reason, about, what);
+}
+
+/* What the pager tells. */
+
+static void on_pager_stop(void *arg, enum stop_reason reason, node_t node, const char *what)
+{
+	aggregate_end(arg, reason, node, what);
+}
+
+/* What the machine tells. */
+
+static void on_machine_end(void *owner, enum machine_end why, const char *text)
+{
+	static const enum stop_reason reasons[] = {
+		[MACHINE_POWEROFF] = STOP_POWEROFF, [MACHINE_RESET] = STOP_RESET, [MACHINE_PANIC] = STOP_PANIC,
+		[MACHINE_TRIPLE_FAULT] = STOP_TRIPLE_FAULT, [MACHINE_ERROR] = STOP_NODE_ERROR,
+	};
+	struct aggregate *a = owner;
+
+	aggregate_end(a, reasons[why], a->c.self, text);
+}
+
+static void on_machine_console(void *owner, const void *bytes, size_t n)
+{
+	struct aggregate *a = owner;
+
+	a->c.console(a->c.owner, bytes, n);
+}
+
+static int on_machine_io(void *owner, vcpu_t from, enum bus_space space, uint64_t addr, void *data, unsigned bytes, bool write)
+{
+	struct aggregate *a = owner;
+
+	return interlink_io(a->interlink, a->c.devices, from, space, addr, data, bytes, write);
+}
+
+static void on_machine_irq(void *owner, vcpu_t to, struct proxy_irq irq)
+{
+	struct aggregate *a = owner;
+
+	if (interlink_irq(a->interlink, a->topology.vcpu_node[to.v], to, irq.mode, irq.vector))
+		log_debug("an interrupt for vCPU %u is lost with its node", to.v);
+}
+
+/* What the interlink tells. */
+
+static void on_irq(void *vm, vcpu_t vcpu, unsigned mode, uint8_t vector)
+{
+	struct aggregate *a = vm;
+
+	if (machine_deliver(a->machine, vcpu, (struct proxy_irq){.mode = (enum irq_mode)mode, .vector = vector}))
+		log_warn("an interrupt (mode %u, vector %u) for vCPU %u came to this node, which does not run it", mode, vector, vcpu.v);
+}
+
+static void on_ioapic_eoi(void *vm, uint8_t vector)
+{
+}
+
+static void on_io_read(void *vm, enum bus_space space, uint64_t addr, void *data, unsigned bytes)
+{
+	machine_io(((struct aggregate *)vm)->machine, space, addr, data, bytes, false);
+}
+
+static void on_io_write(void *vm, enum bus_space space, uint64_t addr, const void *data, unsigned bytes)
+{
+	uint64_t value = 0;
+
+	memcpy(&value, data, bytes);
+	machine_io(((struct aggregate *)vm)->machine, space, addr, &value, bytes, true);
+}
+
+/* With the lock. Before the base is known there is nothing to set; the machine is told at start. */
+static void apply_tsc(struct aggregate *a)
+{
+	uint64_t offset = a->tsc_base + (uint64_t)a->tsc_difference;
+
+	if (a->have_base && a->machine && machine_set_tsc_offset(a->machine, offset))
+		log_warn("KVM refuses to move the guest's TSC offset");
+}
+
+/* The guest's clock may only be moved back by less than the time its exit takes (vm/clock.h); more waits for the next echoes. */
+static void on_tsc_difference(void *vm, int64_t cycles)
+{
+	struct aggregate *a = vm;
+	int64_t most = a->tsc_khz / 1000;
+
+	pthread_mutex_lock(&a->lock);
+	if (a->have_base && cycles < a->tsc_difference - most)
+		cycles = a->tsc_difference - most;
+	a->tsc_difference = cycles;
+	apply_tsc(a);
+	pthread_mutex_unlock(&a->lock);
+}
+
+static void on_tsc_base(void *vm, uint64_t offset)
+{
+	struct aggregate *a = vm;
+
+	pthread_mutex_lock(&a->lock);
+	a->tsc_base = offset;
+	a->have_base = true;
+	pthread_cond_broadcast(&a->told);
+	pthread_mutex_unlock(&a->lock);
+}
+
+static void on_boot_entry(void *vm, const struct boot_entry *e)
+{
+	struct aggregate *a = vm;
+
+	pthread_mutex_lock(&a->lock);
+	a->entry = *e;
+	a->have_entry = true;
+	pthread_cond_broadcast(&a->told);
+	pthread_mutex_unlock(&a->lock);
+}
+
+static void on_stopped(void *vm, node_t from, unsigned reason, node_t about, const char *what)
+{
+	struct aggregate *a = vm;
+
+	if (reason == STOP_NONE || reason >= STOP_REASONS || about.v >= a->c.nodes)
+		aggregate_end(a, STOP_PROTOCOL, from, "its word about the end of the VM makes no sense");
+	else
+		aggregate_end(a, (enum stop_reason)reason, about, what);
+}
+
+static void on_lost(void *vm, node_t peer, const char *why)
+{
+	aggregate_end(vm, STOP_LOST, peer, why);
+}
+
+/* Opening. */
+
+static int open_topology(struct aggregate *a, struct failure *f)
+{
+	uint64_t all = 0;
+
+	a->topology.nodes = a->c.nodes;
+	for (unsigned n = 0; n < a->c.nodes; n++) {
+		for (unsigned v = 0; v < VCPUS_MAX; v++)
+			if (a->c.vcpus[n] >> v & 1)
+				a->topology.vcpu_node[v] = node_at(n);
+		if (all & a->c.vcpus[n])
+			return failure_set(f, -EINVAL, "report this", "a vCPU is placed on two nodes");
+		all |= a->c.vcpus[n];
+	}
+	a->topology.vcpus = (unsigned)__builtin_popcountll(all);
+	if (!topology_valid(&a->topology) || (all & (all + 1)) != 0)
+		return failure_set(f, -EINVAL, "report this", "the placement of vCPUs has holes");
+	return 0;
+}
+
+static int open_memory(struct aggregate *a, struct failure *f)
+{
+	struct pager_config p = {
+		.ram = &a->ram, .self = a->c.self, .nodes = a->c.nodes, .cache_bytes = a->c.cache_bytes ? a->c.cache_bytes : AGGREGATE_CACHE_BYTES,
+		.hold_us = a->c.hold_us, .spin_us = a->c.spin_us, .prefetch_off = a->c.prefetch_off, .on_stop = on_pager_stop, .arg = a,
+	};
+	int err = ram_layout(&a->ram, a->c.bytes, a->c.nodes);
+
+	if (err)
+		return failure_set(f, err, "give memory in whole MiB", "the guest's memory cannot be laid out");
+	err = ram_map(&a->ram, f);
+	if (err)
+		return err;
+	memcpy(p.fds, a->c.page_fd, sizeof p.fds);
+	for (unsigned n = 0; n < NODES_MAX; n++)
+		a->c.page_fd[n] = -1;
+	return pager_start(&a->pager, &p, f);
+}
+
+static int open_machine(struct aggregate *a, struct failure *f)
+{
+	struct machine_config m = {
+		.topology = a->topology, .vcpus_here = a->c.vcpus[a->c.self.v], .devices_here = node_eq(a->c.self, a->c.devices),
+		.ram = &a->ram, .cpuid = a->c.cpuid, .tsc_khz = a->c.cpuid->tsc_khz,
+		.hooks = {.owner = a, .end = on_machine_end, .console = on_machine_console, .io = on_machine_io, .irq = on_machine_irq},
+	};
+
+	a->tsc_khz = a->c.cpuid->tsc_khz;
+	return machine_open(&a->machine, &m, f);
+}
+
+static int open_interlink(struct aggregate *a, struct failure *f)
+{
+	struct interlink_config i = {
+		.self = a->c.self, .nodes = a->c.nodes, .silence_ms = a->c.silence_ms ? a->c.silence_ms : AGGREGATE_SILENCE_MS,
+		.calls = {on_irq, on_ioapic_eoi, on_io_read, on_io_write, on_tsc_difference, on_tsc_base, on_boot_entry, on_stopped, on_lost, a},
+	};
+
+	memcpy(i.fd, a->c.bus_fd, sizeof i.fd);
+	for (unsigned n = 0; n < NODES_MAX; n++)
+		a->c.bus_fd[n] = -1;
+	return interlink_open(&a->interlink, &i, f);
+}
+
+static void close_fds(int fd[NODES_MAX], unsigned nodes)
+{
+	for (unsigned n = 0; n < nodes; n++)
+		if (fd[n] >= 0)
+			close(fd[n]);
+}
+
+int aggregate_open(struct aggregate **out, const struct aggregate_config *c, struct failure *f)
+{
+	struct aggregate *a = calloc(1, sizeof *a);
+	int err;
+
+	if (!a)
+		return failure_set(f, -ENOMEM, "free memory on this node", "no memory for the VM's bookkeeping");
+	a->c = *c;
+	pthread_mutex_init(&a->lock, NULL);
+	pthread_cond_init(&a->told, NULL);
+	err = open_topology(a, f);
+	if (!err)
+		err = open_memory(a, f);
+	if (!err)
+		err = open_machine(a, f);
+	if (!err)
+		err = open_interlink(a, f);
+	if (err) {
+		aggregate_close(a);
+		return err;
+	}
+	*out = a;
+	return 0;
+}
+
+/* Wait until *what, told by another node. -ECANCELED when the VM ends first. */
+static int wait_for(struct aggregate *a, const bool *what)
+{
+	int err;
+
+	pthread_mutex_lock(&a->lock);
+	while (!*what && !a->over)
+		pthread_cond_wait(&a->told, &a->lock);
+	err = *what ? 0 : -ECANCELED;
+	pthread_mutex_unlock(&a->lock);
+	return err;
+}
+
+/* Node 0 names the base: the guest's TSC begins at 0 when its node is ready. */
+static int start_clock(struct aggregate *a)
+{
+	int err = 0;
+
+	if (a->c.self.v == 0) {
+		on_tsc_base(a, 0 - __rdtsc());
+		err = interlink_tsc_base(a->interlink, a->tsc_base);
+	}
+	if (!err)
+		err = wait_for(a, &a->have_base);
+	pthread_mutex_lock(&a->lock);
+	if (!err)
+		apply_tsc(a);
+	pthread_mutex_unlock(&a->lock);
+	return err;
+}
+
+static int start_boot(struct aggregate *a, struct failure *f)
+{
+	node_t first = a->topology.vcpu_node[0];
+	int err = 0;
+
+	if (node_eq(a->c.self, a->c.devices)) {
+		struct boot_config b = {.kernel = a->c.kernel, .initrd = a->c.initrd, .cmdline = a->c.cmdline, .tsc_khz = a->tsc_khz};
+		struct boot_entry e;
+
+		err = boot_load(&a->ram, &a->topology, &b, &e, f);
+		if (err)
+			return err;
+		if (node_eq(first, a->c.self))
+			on_boot_entry(a, &e);
+		else
+			err = interlink_boot_entry(a->interlink, first, &e);
+	}
+	if (err || !node_eq(first, a->c.self))
+		return err;
+	err = wait_for(a, &a->have_entry);
+	return err ? err : machine_enter_at(a->machine, &a->entry, f);
+}
+
+int aggregate_start(struct aggregate *a, struct failure *f)
+{
+	int err = start_clock(a);
+
+	if (!err)
+		err = start_boot(a, f);
+	if (!err)
+		err = machine_start(a->machine, f);
+	return err ? failure_set(f, err, "see what the other nodes say", "the VM ended before it ran: %s", strerror(-err)) : 0;
+}
+
+void aggregate_close(struct aggregate *a)
+{
+	if (!a)
+		return;
+	__atomic_store_n(&a->ending, true, __ATOMIC_RELEASE);
+	interlink_close(a->interlink); /* frees vCPUs that wait for a device */
+	a->interlink = NULL;
+	pager_stop(a->pager); /* and those that wait for a page */
+	if (a->machine) {
+		machine_stop(a->machine);
+		machine_close(a->machine);
+	}
+	ram_unmap(&a->ram);
+	close_fds(a->c.page_fd, a->c.nodes);
+	close_fds(a->c.bus_fd, a->c.nodes);
+	free(a);
+}
+
+size_t aggregate_console_input(struct aggregate *a, const void *bytes, size_t n)
+{
+	return machine_console_input(a->machine, bytes, n);
+}
+
+void aggregate_power_button(struct aggregate *a)
+{
+	machine_power_button(a->machine);
+}
+
+struct stats_sink {
+	void (*each)(void *to, const char *key, uint64_t value);
+	void *to;
+};
+
+static void stats_pager(const struct pager_stats *p, struct stats_sink *s)
+{
+	char key[NAME_BYTES];
+
+#define C(name, what) s->each(s->to, "pager." #name, p->name);
+	PAGER_COUNTERS(C)
+#undef C
+	s->each(s->to, "pager.cached_pages", p->cached_pages);
+	s->each(s->to, "pager.cached_pages_max", p->cached_pages_max);
+	for (unsigned w = 0; w < PAGER_WAITS; w++) {
+		snprintf(key, sizeof key, "fault.%s.count", tally_wait_name(w));
+		s->each(s->to, key, p->wait[w].count);
+		snprintf(key, sizeof key, "fault.%s.p50_ns", tally_wait_name(w));
+		s->each(s->to, key, p->wait[w].p50_ns);
+		snprintf(key, sizeof key, "fault.%s.p99_ns", tally_wait_name(w));
+		s->each(s->to, key, p->wait[w].p99_ns);
+	}
+}
+
+static void stats_peers(const struct pager_stats *p, unsigned nodes, struct stats_sink *s)
+{
+	struct pager_peer sum = {0};
+
+	for (unsigned n = 0; n < nodes; n++) {
+		sum.bytes_sent += p->peer[n].bytes_sent;
+		sum.bytes_received += p->peer[n].bytes_received;
+		sum.messages_sent += p->peer[n].messages_sent;
+		sum.messages_received += p->peer[n].messages_received;
+		sum.sends += p->peer[n].sends;
+	}
+	s->each(s->to, "page.bytes_sent", sum.bytes_sent);
+	s->each(s->to, "page.bytes_received", sum.bytes_received);
+	s->each(s->to, "page.messages_sent", sum.messages_sent);
+	s->each(s->to, "page.messages_received", sum.messages_received);
+	s->each(s->to, "page.sends", sum.sends);
+}
+
+static void stats_interlink(struct aggregate *a, struct stats_sink *s)
+{
+	struct interlink_stats i;
+
+	interlink_stats(a->interlink, &i);
+	s->each(s->to, "bus.irqs_sent", i.irqs_sent);
+	s->each(s->to, "bus.irqs_received", i.irqs_received);
+	s->each(s->to, "bus.io_sent", i.io_sent);
+	s->each(s->to, "bus.io_served", i.io_served);
+	s->each(s->to, "bus.bytes_sent", i.bytes_sent);
+}
+
+void aggregate_stats(struct aggregate *a, void (*each)(void *to, const char *key, uint64_t value), void *to)
+{
+	struct stats_sink s = {each, to};
+	struct machine_vcpu_stats v, sum = {0};
+	struct pager_stats p;
+
+	pager_stats(a->pager, &p);
+	stats_pager(&p, &s);
+	stats_peers(&p, a->c.nodes, &s);
+	stats_interlink(a, &s);
+	for (unsigned n = 0; n < a->topology.vcpus; n++) {
+		machine_vcpu_stats(a->machine, (vcpu_t){(uint16_t)n}, &v);
+		sum.exits += v.exits;
+		sum.io += v.io;
+		sum.mmio += v.mmio;
+		sum.irqs += v.irqs;
+	}
+	each(to, "vcpu.exits", sum.exits);
+	each(to, "vcpu.io", sum.io);
+	each(to, "vcpu.mmio", sum.mmio);
+	each(to, "vcpu.irqs", sum.irqs);
+}
+
+unsigned aggregate_hottest(const struct aggregate *a, struct pager_hot *out, unsigned max)
+{
+	return pager_hottest(a->pager, out, max);
+}
