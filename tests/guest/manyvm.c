@@ -48,7 +48,8 @@ static void on_ended(void *owner, enum stop_reason reason, node_t about, const c
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: manyvm --kernel FILE [--initrd FILE] [--append TEXT] [--nodes N] [--cpus N] [--memory MIB] [--cache MIB] [--hold US] [--devices N] [--stats]\n");
+	fprintf(stderr, "usage: manyvm --kernel FILE [--initrd FILE] [--append TEXT] [--nodes N] [--cpus N] [--memory MIB]\n"
+			"              [--cache MIB] [--hold US] [--devices N] [--stats]\n");
 	return 2;
 }
 
@@ -132,6 +133,8 @@ static int open_all(struct manyvm *m, struct failure *f)
 		return failure_set(f, -errno, "load KVM", "no /dev/kvm");
 	err = cpuid_host(kvm, &m->cpuid, f);
 	close(kvm);
+	if (!err)
+		err = machine_host_tsc_khz(&m->cpuid.tsc_khz, f);
 	c->cpuid = &m->cpuid;
 	c->nodes = m->nodes;
 	c->silence_ms = 60000; /* everything shares one scheduler here */
