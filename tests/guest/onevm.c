@@ -1,7 +1,8 @@
 /* Boots a kernel on a machine of one node, or of several made-up nodes whose memory and vCPUs all lie in this process, with the console on
  * stdin and stdout. A test's tool, not a user's: no daemon, no other host, no userfaultfd.
  *
- * usage: onevm --kernel FILE [--initrd FILE] [--append TEXT] [--cpus N] [--memory MIB] [--nodes N] [--expect-lines]
+ * usage: onevm --kernel FILE [--initrd FILE] [--append TEXT] [--cpus N] [--memory MIB] [--nodes N] [--press-at TEXT]
+ *   --press-at TEXT: press the power button when the console has said TEXT
  * exit: 0 power-off, 10 reset, 11 panic, 12 triple fault, 13 KVM error, 1 could not start, 2 usage */
 #include <errno.h>
 #include <getopt.h>
@@ -25,6 +26,8 @@ struct onevm {
 	struct cpuid_table cpuid;
 	struct machine *machine;
 	int ended; /* eventfd, counts why + 1 */
+	const char *press_at;
+	size_t press_seen; /* bytes of press_at the console has just said */
 };
 
 static void on_end(void *owner, enum machine_end why, const char *text)
@@ -37,8 +40,20 @@ static void on_end(void *owner, enum machine_end why, const char *text)
 		abort();
 }
 
+static void watch_for_press(struct onevm *o, const char *bytes, size_t n)
+{
+	for (size_t i = 0; o->press_at && i < n; i++) {
+		o->press_seen = bytes[i] == o->press_at[o->press_seen] ? o->press_seen + 1 : bytes[i] == o->press_at[0];
+		if (o->press_at[o->press_seen] == 0) {
+			o->press_at = NULL;
+			machine_power_button(o->machine);
+		}
+	}
+}
+
 static void on_console(void *owner, const void *bytes, size_t n)
 {
+	watch_for_press(owner, bytes, n);
 	while (n > 0) {
 		ssize_t put = write(STDOUT_FILENO, bytes, n);
 
@@ -51,7 +66,7 @@ static void on_console(void *owner, const void *bytes, size_t n)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: onevm --kernel FILE [--initrd FILE] [--append TEXT] [--cpus N] [--memory MIB] [--nodes N]\n");
+	fprintf(stderr, "usage: onevm --kernel FILE [--initrd FILE] [--append TEXT] [--cpus N] [--memory MIB] [--nodes N] [--press-at TEXT]\n");
 	return 2;
 }
 
@@ -59,7 +74,8 @@ static int parse(struct onevm *o, int argc, char **argv)
 {
 	static const struct option options[] = {
 		{"kernel", required_argument, NULL, 'k'}, {"initrd", required_argument, NULL, 'i'}, {"append", required_argument, NULL, 'a'},
-		{"cpus", required_argument, NULL, 'c'}, {"memory", required_argument, NULL, 'm'}, {"nodes", required_argument, NULL, 'n'}, {0},
+		{"cpus", required_argument, NULL, 'c'}, {"memory", required_argument, NULL, 'm'}, {"nodes", required_argument, NULL, 'n'},
+		{"press-at", required_argument, NULL, 'p'}, {0},
 	};
 	int c;
 
@@ -72,6 +88,7 @@ static int parse(struct onevm *o, int argc, char **argv)
 		case 'c': o->cpus = strtoul(optarg, NULL, 10); break;
 		case 'm': o->memory_mib = strtoul(optarg, NULL, 10); break;
 		case 'n': o->nodes = strtoul(optarg, NULL, 10); break;
+		case 'p': o->press_at = optarg; break;
 		default: return usage();
 		}
 	}
