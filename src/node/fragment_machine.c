@@ -1,12 +1,252 @@
-/* The real machine of a fragment: KVM, guest memory, devices. */
+/* The real machine of a fragment: its share of an aggregate VM (vm/aggregate.h), found and joined as the daemon says.
+ *
+ * Threads: prepare, connect and start run on the fragment's worker, one after the other; the rest on its control thread. 'lock' guards what both touch
+ * while connect is under way: the aggregate's pointer, and a stop that came before there was one. */
 #include "node/fragment_machine.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "net/mesh.h"
+#include "vm/aggregate.h"
+#include "vm/mmu.h"
+#include "wire/control.h"
+
+enum { MESH_DEADLINE_MS = 30000 };
+
+struct fragment_machine {
+	const struct fragment_config *config;
+	struct fragment_calls calls;
+	struct cpuid_table cpuid;    /* this host's, then what all nodes share */
+	pthread_mutex_t lock;
+	struct aggregate *aggregate; /* NULL until connected; guarded by lock for writing */
+	bool stopped;                /* guarded by lock */
+};
+
+/* What a host can show a guest, as nodes tell each other. Little-endian, see wire/codec.h. */
+static uint32_t pack_cpuid(const struct cpuid_table *t, uint8_t *to, size_t room)
+{
+	struct wire_out o = {.at = to, .end = to + room};
+
+	wire_put_u64(&o, t->arch_capabilities);
+	wire_put_u32(&o, t->tsc_khz);
+	wire_put_u32(&o, t->leaves);
+	for (unsigned i = 0; i < t->leaves; i++) {
+		wire_put_u32(&o, t->leaf[i].leaf);
+		wire_put_u32(&o, t->leaf[i].index);
+		wire_put_u8(&o, t->leaf[i].indexed);
+		for (unsigned r = 0; r < ARRAY_LEN(t->leaf[i].reg); r++)
+			wire_put_u32(&o, t->leaf[i].reg[r]);
+	}
+	return o.bad ? 0 : (uint32_t)(o.at - to);
+}
+
+static bool unpack_cpuid(struct cpuid_table *t, const uint8_t *from, size_t bytes)
+{
+	struct wire_in i = {.at = from, .end = from + bytes};
+
+	*t = (struct cpuid_table){.arch_capabilities = wire_get_u64(&i)};
+	t->tsc_khz = wire_get_u32(&i);
+	t->leaves = wire_get_u32(&i);
+	if (i.bad || t->leaves > CPUID_LEAVES_MAX)
+		return false;
+	for (unsigned k = 0; k < t->leaves; k++) {
+		t->leaf[k].leaf = wire_get_u32(&i);
+		t->leaf[k].index = wire_get_u32(&i);
+		t->leaf[k].indexed = wire_get_u8(&i);
+		for (unsigned r = 0; r < ARRAY_LEN(t->leaf[k].reg); r++)
+			t->leaf[k].reg[r] = wire_get_u32(&i);
+	}
+	return !i.bad && i.at == i.end;
+}
+
+/* A VM that spans nodes keeps page tables in coherent memory; some hosts would not obey them. */
+static int check_mmu(const struct fragment_config *c, struct failure *f)
+{
+	enum mmu_mode mode;
+	int err = c->nodes > 1 ? mmu_probe(&mode, f) : 0;
+
+	if (err || c->nodes == 1 || mode == MMU_READING)
+		return err;
+	if (mode == MMU_WRITING) {
+		log_warn("this host's page-table walks write to guest page tables: correct, but slow; on Intel load kvm_intel with eptad=0");
+		return 0;
+	}
+	if (c->flags & CONTROL_RUN_UNSAFE_MMU)
+		return 0;
+	return failure_set(f, -EOPNOTSUPP, "load kvm_intel with ept=1 (or kvm_amd with npt=1), or place the VM on one node",
+	                   "this host runs guests with shadow page tables, which do not notice page-table changes made on another node");
+}
+
+static int look_at_host(struct cpuid_table *t, struct failure *f)
+{
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	int err;
+
+	if (kvm < 0)
+		return failure_set(f, -errno, "run 'tessera doctor' on that node", "cannot open /dev/kvm: %s", strerror(errno));
+	err = cpuid_host(kvm, t, f);
+	close(kvm);
+	return err ? err : machine_host_tsc_khz(&t->tsc_khz, f);
+}
 
 static int prepare(struct fragment_machine **out, const struct fragment_config *c, const struct fragment_calls *calls, uint8_t *cpuid, uint32_t *cpuid_bytes,
                    struct failure *f)
 {
-	return failure_set(f, -ENOSYS, "wait for the next version", "guests are not in yet");
+	struct fragment_machine *m;
+	int err = check_mmu(c, f);
+
+	if (err)
+		return err;
+	m = calloc(1, sizeof *m);
+	if (!m)
+		return -ENOMEM;
+	*m = (struct fragment_machine){.config = c, .calls = *calls, .lock = PTHREAD_MUTEX_INITIALIZER};
+	err = look_at_host(&m->cpuid, f);
+	if (!err) {
+		*cpuid_bytes = pack_cpuid(&m->cpuid, cpuid, FRAGMENT_CPUID_MAX);
+		*out = m;
+		return 0;
+	}
+	free(m);
+	return err;
 }
 
-const struct fragment_machine_ops fragment_machine_real = {.prepare = prepare};
+/* All nodes compute the same table: node 0's, met with each other's in order. */
+static int meet_cpuids(struct fragment_machine *m, struct failure *f)
+{
+	const struct fragment_config *c = m->config;
+	struct cpuid_table other;
+	int err = 0;
+
+	for (unsigned n = 0; n < c->nodes && !err; n++) {
+		struct cpuid_table *to = n == 0 ? &m->cpuid : &other;
+
+		if (!unpack_cpuid(to, c->node[n].cpuid, c->node[n].cpuid_bytes))
+			return failure_set(f, -EBADMSG, "run the same version everywhere", "node %s describes its CPU in a way this node does not know", c->node[n].name);
+		if (n > 0)
+			err = cpuid_meet(&m->cpuid, &other, &m->cpuid, f);
+	}
+	return err;
+}
+
+static int join_mesh(struct fragment_machine *m, int cancel_fd, struct mesh *mesh, struct failure *f)
+{
+	const struct fragment_config *c = m->config;
+	struct mesh_plan plan = {.self = c->self, .nodes = c->nodes, .listen_fd = c->listen_fd, .vm_id = c->vm_id, .cookie_hi = c->cookie_hi,
+		.cookie_lo = c->cookie_lo, .deadline_ms = MESH_DEADLINE_MS, .cancel_fd = cancel_fd};
+
+	for (unsigned n = 0; n < c->nodes; n++) {
+		int err = n == c->self.v ? 0 : addr_parse(&plan.peer[n], c->node[n].address, f);
+
+		if (err)
+			return err;
+		TEXT_SET(plan.name[n], c->node[n].name);
+	}
+	return mesh_open(mesh, &plan, f);
+}
+
+static void on_console(void *owner, const void *bytes, size_t n)
+{
+	struct fragment_machine *m = owner;
+
+	m->calls.console(m->calls.owner, bytes, n);
+}
+
+static void on_ended(void *owner, enum stop_reason reason, node_t about, const char *what)
+{
+	struct fragment_machine *m = owner;
+
+	m->calls.ended(m->calls.owner, reason, about, what);
+}
+
+static int open_aggregate(struct fragment_machine *m, struct mesh *mesh, struct aggregate **out, struct failure *f)
+{
+	const struct fragment_config *c = m->config;
+	struct aggregate_config a = {.self = c->self, .nodes = c->nodes, .devices = c->coordinator, .cpuid = &m->cpuid, .kernel = c->kernel,
+		.initrd = c->initrd[0] ? c->initrd : NULL, .cmdline = c->append, .console = on_console, .ended = on_ended, .owner = m};
+
+	for (unsigned n = 0; n < NODES_MAX; n++) {
+		a.page_fd[n] = n < c->nodes ? mesh->fd[n][MESH_PAGE] : -1;
+		a.bus_fd[n] = n < c->nodes ? mesh->fd[n][MESH_BUS] : -1;
+	}
+	for (unsigned n = 0; n < c->nodes; n++) {
+		TEXT_SET(a.name[n], c->node[n].name);
+		a.bytes[n] = c->node[n].memory;
+		a.vcpus[n] = c->node[n].vcpus;
+	}
+	return aggregate_open(out, &a, f);
+}
+
+static int connect_all(struct fragment_machine *m, int cancel_fd, struct failure *f)
+{
+	struct aggregate *a = NULL;
+	struct mesh mesh;
+	int err = meet_cpuids(m, f);
+
+	if (!err)
+		err = join_mesh(m, cancel_fd, &mesh, f);
+	if (!err)
+		err = open_aggregate(m, &mesh, &a, f);
+	if (err)
+		return err;
+	pthread_mutex_lock(&m->lock);
+	m->aggregate = a;
+	err = m->stopped ? -ECANCELED : 0;
+	pthread_mutex_unlock(&m->lock);
+	return err;
+}
+
+static int start(struct fragment_machine *m, struct failure *f)
+{
+	return aggregate_start(m->aggregate, f);
+}
+
+static void stop(struct fragment_machine *m, enum stop_reason reason, node_t about, const char *what)
+{
+	struct aggregate *a;
+
+	pthread_mutex_lock(&m->lock);
+	a = m->aggregate;
+	m->stopped = true;
+	pthread_mutex_unlock(&m->lock);
+	if (a)
+		aggregate_end(a, reason, about, what);
+	else
+		m->calls.ended(m->calls.owner, reason, about, what);
+}
+
+static void console_input(struct fragment_machine *m, const void *bytes, size_t n)
+{
+	if (m->aggregate && aggregate_console_input(m->aggregate, bytes, n) < n)
+		log_debug("the guest's console takes no more keys for now");
+}
+
+static void power_button(struct fragment_machine *m)
+{
+	if (m->aggregate)
+		aggregate_power_button(m->aggregate);
+}
+
+static void stats(struct fragment_machine *m, void (*line)(void *to, const char *key, uint64_t value), void *to)
+{
+	if (m->aggregate)
+		aggregate_stats(m->aggregate, line, to);
+}
+
+static void close_machine(struct fragment_machine *m)
+{
+	aggregate_close(m->aggregate);
+	free(m);
+}
+
+const struct fragment_machine_ops fragment_machine_real = {
+	.prepare = prepare, .connect = connect_all, .start = start, .stop = stop, .console_input = console_input, .power_button = power_button, .stats = stats,
+	.close = close_machine,
+};

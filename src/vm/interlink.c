@@ -18,7 +18,7 @@
 #include "net/link.h"
 #include "wire/peer.h"
 
-enum { ECHOES_PER_SILENCE = 8, TAG_WAKE = NODES_MAX, TAG_TIMER };
+enum { ECHOES_PER_SILENCE = 8, SILENCES_TO_BEGIN = 20, TAG_WAKE = NODES_MAX, TAG_TIMER };
 
 /* A vCPU's one access under way. Guarded by waits_lock. */
 struct io_wait {
@@ -32,6 +32,7 @@ struct peer {
 	pthread_mutex_t lock;  /* guards the outgoing queue of link, and link itself */
 	bool wants_out;        /* EPOLLOUT is armed; guarded by lock */
 	uint64_t heard_ms;     /* interlink thread */
+	bool heard;            /* interlink thread: it has said something; before that it may still be getting ready */
 	struct clock_estimate clock;
 	uint64_t bytes_sent;   /* guarded by lock */
 };
@@ -309,6 +310,7 @@ static void peer_ready(struct interlink *il, unsigned n, uint32_t events)
 	}
 	if (events & ~(uint32_t)EPOLLOUT) {
 		p->heard_ms = now_ms();
+		p->heard = true;
 		err = peer_drain(il, n);
 	}
 	if (err == -EBADMSG || err == -EPROTO)
@@ -327,7 +329,7 @@ static void on_timer(struct interlink *il)
 	for (unsigned n = 0; n < il->c.nodes; n++) {
 		if (!il->peer[n].link)
 			continue;
-		if (now - il->peer[n].heard_ms > il->c.silence_ms) {
+		if (now - il->peer[n].heard_ms > il->c.silence_ms * (il->peer[n].heard ? 1u : SILENCES_TO_BEGIN)) {
 			snprintf(why, sizeof why, "it has not answered for %llu ms", (unsigned long long)(now - il->peer[n].heard_ms));
 			peer_lost(il, n, why);
 		} else if (PEER_SEND(il, ((node_t){(uint8_t)n}), echo, .tsc_sent = __rdtsc())) {

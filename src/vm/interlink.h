@@ -34,7 +34,7 @@ struct interlink_config {
 	node_t self;
 	unsigned nodes;
 	int fd[NODES_MAX];   /* connected bus streams, owned from now on; -1 for self */
-	unsigned silence_ms; /* a peer that says nothing for so long is lost; echoes go out 8 times as often */
+	unsigned silence_ms; /* a peer that says nothing for so long (20 times that before its first word) is lost; echoes go out 8 times as often */
 	struct interlink_calls calls;
 };
 

@@ -181,7 +181,7 @@ TEST(interlink_notices_a_silent_peer_and_frees_its_waiters)
 	void *got;
 	int fd[2];
 
-	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fd) == 0 && end_open(&e, 0, fd[0], 200));
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fd) == 0 && end_open(&e, 0, fd[0], 100));
 	CHECK(pthread_create(&waiter, NULL, read_in_vain, &e) == 0);
 	CHECK(end_next(&e, &ev));
 	CHECK(ev.kind == EV_LOST && ev.a == 1 && strstr(ev.text, "not answered"));
