@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Seed one-line bugs in proto/page.c, one at a time; the explorer must find every one of them.
+"""Seed one-line bugs in proto/page.c and proto/stop.c, one at a time; the explorers must find every one of them.
 
 usage: mutants.py SOURCE_ROOT WORK_DIR CC...          exit 1 if a mutant survives
 
-A mutant is a text of page.c (found exactly once, or the table is out of date) and what to put in its place.
+A mutant is a text of the source (found exactly once, or the table is out of date) and what to put in its place.
 """
 import concurrent.futures
 import os
@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 
-# (name, text in page.c, replacement[, nodes it takes to see it])
-MUTANTS = [
+# (name, text in the source, replacement[, nodes it takes to see it])
+PAGE_MUTANTS = [
     ("duplicate read sends again",
      "else if (s->p->pending == PAGE_IDLE)\n\t\tpage_request(s, PAGE_READING);",
      "else if (s->p->pending != PAGE_WRITING)\n\t\tpage_request(s, PAGE_READING);"),
@@ -64,14 +64,33 @@ MUTANTS = [
     ("turns not remembered", "d->last = n.v;", ""),
 ]
 
+STOP_MUTANTS = [
+    ("a peer's stop is not passed on", "actions |= STOP_DO_FREEZE | STOP_DO_TELL | STOP_DO_KEEP;",
+     "actions |= STOP_DO_FREEZE | STOP_DO_KEEP | (ev->kind == STOP_EV_CAUSE ? STOP_DO_TELL : 0u);"),
+    ("told before the freeze", "actions |= STOP_DO_FREEZE | STOP_DO_TELL | STOP_DO_KEEP;", "actions |= STOP_DO_TELL | STOP_DO_KEEP;"),
+    ("told again for a better cause", "s->verdict = cause;\n\t\tactions |= STOP_DO_KEEP;", "s->verdict = cause;\n\t\tactions |= STOP_DO_KEEP | STOP_DO_TELL;"),
+    ("ends before all are heard", "s->told.reason != STOP_NONE && s->waiting == 0)", "s->told.reason != STOP_NONE)"),
+    ("first cause heard is the verdict", "&& stop_outranks(cause, s->verdict)) {", "&& false) {"),
+    ("last cause heard is the verdict", "&& stop_outranks(cause, s->verdict)) {", "&& true) {"),
+    ("a closing peer is taken for lost", "} else if (ev->kind == STOP_EV_HEARD && stop_outranks(cause, s->verdict)) {",
+     "} else if (ev->kind == STOP_EV_LOST) {"),
+    ("an own cause comes too late and counts", "} else if (ev->kind == STOP_EV_HEARD && stop_outranks", "} else if (cause.reason && stop_outranks"),
+    ("a lost link is not noticed", "return (struct stop_cause){STOP_LOST, ev->from};", "break;"),
+    ("deadline ignored", "\telse if (ev->kind == STOP_EV_DEADLINE)\n\t\ts->waiting = 0;\n", ""),
+    ("the wrong node is blamed", "(struct stop_cause){STOP_LOST, ev->from}", "(struct stop_cause){STOP_LOST, {0}}"),
+]
+
+# source: (explorer's main, its other sources, arguments, mutants)
+SUBJECTS = {
+    "page": (["explore.c", "cluster.c", "cluster_text.c", "states.c", "fair.c", "../page_text.c"], ["--max-states", "2000000"], PAGE_MUTANTS),
+    "stop": (["explore_stop.c", "states.c"], [], STOP_MUTANTS),
+}
 FLAGS = ["-std=gnu17", "-D_GNU_SOURCE", "-O1", "-w"]
-PARTS = ["tests/explore/cluster.c", "tests/explore/cluster_text.c", "tests/explore/states.c", "tests/explore/fair.c", "tests/explore/explore.c",
-         "tests/page_text.c", "src/base/ensure.c"]
 
 
-def compile_parts(root, work, cc):
+def compile_parts(root, work, cc, parts):
     objects = []
-    for part in PARTS:
+    for part in [os.path.join("tests/explore", p) for p in parts] + ["src/base/ensure.c"]:
         objects.append(os.path.join(work, os.path.basename(part) + ".o"))
         subprocess.run([*cc, *FLAGS, "-I", root, "-I", os.path.join(root, "src"), "-c", os.path.join(root, part), "-o", objects[-1]], check=True)
     return objects
@@ -83,37 +102,46 @@ def verdict(run):
         return run.stderr.strip().split("\n")[-1].replace("tessera: bug: ", "assertion: ").split(" at ")[0]
     if run.returncode != 1 or "violation: " not in run.stdout:
         return None
-    steps = sum(line.startswith("  node") for line in run.stdout.split("\n"))
+    steps = sum(line.startswith(("  node", *(f"  {n} " for n in range(5)))) for line in run.stdout.split("\n"))
     return run.stdout.split("violation: ")[1].split("\n")[0] + f" ({steps} steps)"
 
 
-def try_mutant(number, root, work, cc, objects, source):
-    name, old, new, nodes = (*MUTANTS[number], 3)[:4]
+def try_mutant(mutant, path, root, cc, objects, source, args):
+    """path: of the mutant's files, without ending. Returns what killed it or None, and what the explorer said last."""
+    _, old, new, nodes = (*mutant, 3)[:4]
     if source.count(old) != 1:
-        return name, None, f"its text is in page.c {source.count(old)} times, not once"
-    path, program = os.path.join(work, f"page_{number}.c"), os.path.join(work, f"explore_{number}")
-    with open(path, "w", encoding="utf-8") as out:
+        return None, f"its text is in the source {source.count(old)} times, not once"
+    with open(path + ".c", "w", encoding="utf-8") as out:
         out.write(source.replace(old, new))
-    subprocess.run([*cc, *FLAGS, "-I", os.path.join(root, "src"), path, *objects, "-o", program], check=True)
+    subprocess.run([*cc, *FLAGS, "-I", os.path.join(root, "src"), path + ".c", *objects, "-o", path], check=True)
     try:
-        run = subprocess.run([program, "--nodes", str(nodes), "--max-states", "2000000"], capture_output=True, text=True, timeout=120, check=False)
+        run = subprocess.run([path, "--nodes", str(nodes), *args], capture_output=True, text=True, timeout=120, check=False)
     except subprocess.TimeoutExpired:
-        return name, None, "the explorer did not end in 120 s"
-    return name, verdict(run), run.stdout.strip().split("\n")[-1]
+        return None, "the explorer did not end in 120 s"
+    return verdict(run), (run.stdout.strip() or "it said nothing").split("\n")[-1]
+
+
+def try_subject(name, root, work, cc):
+    parts, args, mutants = SUBJECTS[name]
+    with open(os.path.join(root, f"src/proto/{name}.c"), encoding="utf-8") as lines:
+        source = lines.read()
+    objects, survivors = compile_parts(root, work, cc, parts), 0
+
+    def one(number):
+        return try_mutant(mutants[number], os.path.join(work, f"{name}_{number}"), root, cc, objects, source, args)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for mutant, (why, said) in zip(mutants, pool.map(one, range(len(mutants)))):
+            survivors += why is None
+            print(f"{'killed  ' if why else 'SURVIVED'} {name}: {mutant[0]:46s} {why or said}", flush=True)
+    print(f"mutants of {name}.c: {len(mutants) - survivors} of {len(mutants)} killed", flush=True)
+    return survivors
 
 
 def main():
     root, work, cc = os.path.abspath(sys.argv[1]), sys.argv[2], sys.argv[3:]
     os.makedirs(work, exist_ok=True)
-    with open(os.path.join(root, "src/proto/page.c"), encoding="utf-8") as lines:
-        source = lines.read()
-    objects, survivors = compile_parts(root, work, cc), 0
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for name, why, said in pool.map(lambda n: try_mutant(n, root, work, cc, objects, source), range(len(MUTANTS))):
-            survivors += why is None
-            print(f"{'killed  ' if why else 'SURVIVED'} {name:46s} {why or said}", flush=True)
-    print(f"mutants: {len(MUTANTS) - survivors} of {len(MUTANTS)} killed")
-    return survivors > 0
+    return sum(try_subject(name, root, work, cc) for name in SUBJECTS) > 0
 
 
 if __name__ == "__main__":
