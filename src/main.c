@@ -8,6 +8,7 @@
 #include "cli/report.h"
 #include "cli/verbs.h"
 #include "node/daemon.h"
+#include "node/doctor.h"
 #include "node/fragment.h"
 
 static int node(const struct options *o)
@@ -29,9 +30,30 @@ static int fragment(char **args)
 	return fragment_run(args[0], args[1], args[2], &f) ? (int)report_failure(&f, false) : REPORT_OK;
 }
 
+/* `tessera doctor` where no daemon runs. */
+struct here {
+	void (*line)(void *to, const char *check, unsigned level, const char *found, const char *why, const char *fix);
+	void *to;
+};
+
+static void here_line(void *to, const char *check, enum control_level level, const char *found, const char *why, const char *fix)
+{
+	struct here *h = to;
+
+	h->line(h->to, check, level, found, why, fix);
+}
+
+static void check_here(void (*line)(void *to, const char *check, unsigned level, const char *found, const char *why, const char *fix), void *to)
+{
+	struct here h = {.line = line, .to = to};
+	struct doctor d = {.to = &h, .line = here_line};
+
+	doctor_check(&d);
+}
+
 int main(int argc, char **argv)
 {
-	static const struct verbs_host host = {0};
+	static const struct verbs_host host = {.check_here = check_here};
 	struct options o;
 	struct failure f = {0};
 

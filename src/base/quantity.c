@@ -10,17 +10,16 @@
 static int read_digits(const char **s, const char *end, uint64_t *value)
 {
 	const char *at = *s;
-	uint64_t v = 0;
+	int64_t v = 0;
 
 	if (at == end || *at < '0' || *at > '9')
 		return -EINVAL;
 	for (; at != end && *at >= '0' && *at <= '9'; at++) {
-		if (v > (INT64_MAX - 9) / 10)
+		if (__builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, *at - '0', &v))
 			return -ERANGE;
-		v = v * 10 + (uint64_t)(*at - '0');
 	}
 	*s = at;
-	*value = v;
+	*value = (uint64_t)v;
 	return 0;
 }
 
@@ -80,7 +79,7 @@ const char *quantity_print_bytes(uint64_t bytes, char to[QUANTITY_TEXT_BYTES])
 
 	for (unsigned k = 0; k < 4; k++) {
 		unsigned shift = 40 - 10 * k;
-		uint64_t tenths = ((bytes & ((1ull << shift) - 1)) >> (shift - 10)) * 10 >> 10;
+		uint64_t tenths = (bytes & ((1ull << shift) - 1)) * 10 >> shift;
 
 		if (bytes >> shift == 0)
 			continue;

@@ -1,10 +1,10 @@
 /* See verbs.h. */
 #include "cli/verbs.h"
 
-#include <errno.h>
 #include <stdio.h>
 
 #include "cli/console.h"
+#include "cli/diagnosis.h"
 #include "cli/lists.h"
 #include "cli/manual.h"
 #include "cli/quit.h"
@@ -24,8 +24,6 @@ static int version(const struct options *o)
 
 int verbs_run(const struct options *o, const struct verbs_host *host)
 {
-	struct failure f = {0};
-
 	switch (o->verb) {
 	case VERB_LS:
 		return lists_ls(o);
@@ -41,14 +39,15 @@ int verbs_run(const struct options *o, const struct verbs_host *host)
 		return run_kill(o);
 	case VERB_STATS:
 		return stats_verb(o);
+	case VERB_DOCTOR:
+		return diagnosis_verb(o, host);
 	case VERB_QUIT:
 		return quit_verb(o);
 	case VERB_HELP:
 		return manual_verb(o);
 	case VERB_VERSION:
 		return version(o);
-	default:
-		failure_set(&f, -ENOSYS, "wait for the next version", "this verb is not in yet");
-		return (int)report_failure(&f, o->value[OPTION_JSON]);
+	default: /* VERB_NODE is no client's: see main() */
+		return REPORT_USAGE;
 	}
 }

@@ -18,6 +18,7 @@
 #include "node/backlog.h"
 #include "node/channel.h"
 #include "node/fragment_machine.h"
+#include "node/kvmcheck.h"
 #include "node/spawn.h"
 
 enum {
@@ -95,13 +96,23 @@ static void on_ended(void *owner, enum stop_reason reason, node_t about, const c
 	wake(g);
 }
 
+static int prepare(struct fragment *g)
+{
+	struct fragment_calls calls = {.owner = g, .console = on_console, .ended = on_ended};
+	struct fragment_config *c = &g->config;
+	int err = 0;
+
+	if (c->nodes > 1 && !(c->flags & (CONTROL_RUN_FAKE | CONTROL_RUN_UNSAFE_MMU)))
+		err = kvmcheck_span(c->node[c->self.v].name, &g->step_failure);
+	return err ? err : g->ops->prepare(&g->machine, c, &calls, g->cpuid, &g->cpuid_bytes, &g->step_failure);
+}
+
 static void *run_step(void *arg)
 {
 	struct fragment *g = arg;
-	struct fragment_calls calls = {.owner = g, .console = on_console, .ended = on_ended};
 
 	if (g->step == STEP_PREPARE)
-		g->step_err = g->ops->prepare(&g->machine, &g->config, &calls, g->cpuid, &g->cpuid_bytes, &g->step_failure);
+		g->step_err = prepare(g);
 	else if (g->step == STEP_CONNECT)
 		g->step_err = g->ops->connect(g->machine, g->cancel_fd, &g->step_failure);
 	else

@@ -40,7 +40,7 @@ struct member {
 	struct meeting *meeting; /* our own try to reach it */
 	struct loop_timer redial;
 	/* The doctor's bandwidth check in flight (node/checks.h). */
-	struct echo_run *echo;
+	struct checks *echo;
 };
 
 /* For meeting.c: a newcomer; the stream that is now its link; our own try to reach it came to nothing. */

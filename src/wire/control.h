@@ -45,6 +45,8 @@
 	M(stat_line, 35, F(name, node) F(name, key) F(u64, value)) \
 	/* level: enum control_level. */ \
 	M(check_line, 36, F(name, node) F(name, check) F(u8, level) F(text, found) F(text, why) F(text, fix)) \
+	/* That host's CPUID, as vm/leaves.h packs it. */ \
+	M(check_cpuid, 37, F(name, node) F(blob, leaves)) \
 	/* The VM's serial console, both directions. at: position in its stream of the first of these bytes; a reader that is too slow misses some. */ \
 	M(console_out, 40, F(u64, at) F(blob, bytes)) \
 	M(console_in, 41, F(blob, bytes)) \

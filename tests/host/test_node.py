@@ -220,6 +220,54 @@ def births_that_fail(c):
     c.ok("kill", "v1", "--node", "A")
 
 
+def daemon_dies_in_birth(c):
+    c.up("A", "B", "C")
+    for victim in "BC":
+        p = c.client(*SPAN, "--append", "hang=connect:1", "--node", "A")
+        wait_for(lambda: len(c.fragments()) == 3, "its fragments")
+        c.kill(victim)
+        _, err = p.communicate(timeout=LIMIT_S)
+        check(p.returncode == 4 and f"node {victim} was lost".encode() in err, f"the client is told: {p.returncode} {err}")
+        wait_for(lambda: not c.fragments(), "its parts to go")
+        c.start(victim, join="A")
+        c.wait_mesh("A", "B", "C")
+    p = c.client(*SPAN, "--append", "hang=connect:1", "--node", "A")
+    wait_for(lambda: len(c.fragments()) == 3, "its fragments")
+    c.kill("A")
+    wait_for(lambda: not c.fragments(), "its parts to go")
+    c.start("A", join="B")
+    p.communicate(timeout=LIMIT_S)
+    check(p.returncode != 0, "the client is told")
+    c.wait_mesh("A", "B", "C")
+    c.wait_free("A")
+
+
+def birth_killed(c):
+    c.up("A", "B", "C")
+    for step in ("connect:0", "connect:2"):
+        p = c.client(*SPAN, "--append", f"hang={step}", "--node", "A")
+        wait_for(lambda: len(c.fragments()) == 3, "its fragments")
+        check(c.vm("A", "v1")["state"] == "starting", "it is being started")
+        c.run("kill", "v1", "--node", "B")
+        p.communicate(timeout=LIMIT_S)
+        check(p.returncode == 14, f"the client is told: {p.returncode}")
+        check(not c.fragments(), "nothing of it is left")
+    p = c.client(*SPAN, "--append", "hang=connect:1", "--node", "A")
+    wait_for(lambda: len(c.fragments()) == 3, "its fragments")
+    p.send_signal(signal.SIGTERM)
+    p.communicate(timeout=LIMIT_S)
+    check(p.returncode == 14 and not c.fragments(), "SIGTERM rolls it back")
+
+
+def fragment_stopped(c):
+    c.up("A", "B")
+    c.ok("run", "--fake", "--name", "v1", "--place", "A:1,B:1", "--detach", "--node", "A")
+    os.kill(c.fragments()["B", "v1"], signal.SIGSTOP)
+    c.run("kill", "v1", "--node", "A")
+    check(not c.fragments(), "a fragment that does not answer is killed")
+    c.wait_free("A")
+
+
 def fragment_killed(c):
     c.up("A", "B", "C")
     for victim in "ABC":
@@ -351,9 +399,27 @@ def garbage(c):
     c.ok("kill", "v1", "--node", "A")
 
 
+def doctor(c):
+    alone = json.loads(c.run("doctor", "--json").stdout)["checks"]
+    check({"kernel", "kvm", "userfaultfd", "memory"} <= {k["check"] for k in alone}, "this host is checked without a daemon")
+    c.up("A", "B")
+    done = c.run("doctor", "--json", "--node", "A")
+    checks = json.loads(done.stdout)["checks"]
+    for node, other in ("AB", "BA"):
+        mine = {k["check"]: k for k in checks if k["node"] == node}
+        check(set(mine) >= {k["check"] for k in alone}, f"node {node} is checked: {sorted(mine)}")
+        check("round trip" in mine[f"net {other}"]["found"], f"the network is measured: {mine}")
+    check(all(k["why"] and (k["level"] == "OK") == (not k["fix"]) for k in checks), "each line says why; each that is not OK, what to do")
+    check((done.returncode == 3) == any(k["level"] == "FAIL" for k in checks), f"exit code {done.returncode}")
+    mmu = next((k for k in checks if k["check"] == "mmu"), None)
+    if mmu and mmu["level"] == "FAIL":
+        c.refused(3, mmu["found"].split(":")[0], "run", "--name", "v1", "--kernel", c.tessera, "--place", "A:1,B:1", "--node", "A")
+
+
 TESTS = {f.__name__: f for f in (join, join_waits, same_name, other_version, run_and_end, run_again_at_once, foreground, console, detach_key, client_signals,
-                                 refusals, name_taken, births_that_fail, fragment_killed, daemon_restarts, vm_ends_without_daemon, daemon_stopped,
-                                 stop_and_kill, quit_verb, garbage)}
+                                 refusals, name_taken, births_that_fail, daemon_dies_in_birth, birth_killed, fragment_stopped,
+                                 fragment_killed, daemon_restarts, vm_ends_without_daemon, daemon_stopped,
+                                 stop_and_kill, quit_verb, garbage, doctor)}
 
 if __name__ == "__main__":
     main(TESTS, sys.argv)
