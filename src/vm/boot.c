@@ -14,6 +14,7 @@
 #include "dev/addrmap.h"
 #include "vm/acpi.h"
 #include "vm/boot_image.h"
+#include "vm/initrd.h"
 #include "vm/memmap.h"
 
 enum { E820_RAM = 1, E820_RESERVED = 2, CMDLINE_BYTES = 4096 };
@@ -126,18 +127,13 @@ static uint64_t place_initrd(const struct ram *ram, const struct boot_layout *l,
 	return (low_end - bytes) & ~(uint64_t)(PAGE_BYTES - 1);
 }
 
-/* A cpio archive, plain or packed by something Linux unpacks; a cut one cannot be told from a whole one without unpacking, but a packed
- * gzip or xz ends in a way that can be seen. */
 static int judge_initrd(const struct boot_file *file, struct failure *f)
 {
-	static const struct { const char *magic; unsigned bytes; } kinds[] = {
-		{"070701", 6}, {"070702", 6}, {"\x1f\x8b", 2}, {"\xfd" "7zXZ", 5}, {"BZh", 3}, {"\x5d\x00\x00", 3}, {"\x89LZO", 4}, {"\x02\x21\x4c\x18", 4},
-		{"\x28\xb5\x2f\xfd", 4},
-	};
-
-	for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
-		if (file->bytes > kinds[i].bytes && memcmp(file->at, kinds[i].magic, kinds[i].bytes) == 0)
-			return 0;
+	switch (initrd_judge(file->at, file->bytes)) {
+	case INITRD_WHOLE: return 0;
+	case INITRD_CUT: return failure_set(f, -ENOEXEC, "copy it again: part of it is missing", "initrd %s is cut short", file->path);
+	case INITRD_NO_ARCHIVE: break;
+	}
 	return failure_set(f, -ENOEXEC, "give --initrd a cpio archive (newc), plain or compressed", "initrd %s is no archive Linux can unpack", file->path);
 }
 

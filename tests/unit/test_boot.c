@@ -51,6 +51,16 @@ static void make_bzimage(uint8_t to[SETUP_BYTES + CODE_BYTES])
 	memcpy(to + 0x1f1, &h, sizeof h);
 }
 
+/* An archive with nothing in it but its end, padded with zeros. */
+static void make_cpio(uint8_t *to, size_t bytes)
+{
+	memset(to, 0, bytes);
+	memset(to, '0', 110);
+	memcpy(to, "070701", 6);
+	memcpy(to + 94, "0000000b", 8);
+	memcpy(to + 110, "TRAILER!!!", 11);
+}
+
 static void make_elf(uint8_t to[ELF_BYTES])
 {
 	Elf64_Ehdr e = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT}, .e_type = ET_EXEC, .e_machine = EM_X86_64, .e_phoff = sizeof e,
@@ -123,7 +133,7 @@ TEST(a_bzimage_cut_anywhere_is_refused)
 
 TEST(a_bzimage_lies_where_its_zero_page_says)
 {
-	static uint8_t image[SETUP_BYTES + CODE_BYTES], initrd[5000] = "070701 and so on";
+	static uint8_t image[SETUP_BYTES + CODE_BYTES], initrd[5000];
 	struct ram r = ram_of(64);
 	struct boot_entry entry;
 	struct boot_params zero;
@@ -131,6 +141,7 @@ TEST(a_bzimage_lies_where_its_zero_page_says)
 	char cmdline[256];
 
 	make_bzimage(image);
+	make_cpio(initrd, sizeof initrd);
 	k = file_of(image, sizeof image);
 	i = file_of(initrd, sizeof initrd);
 	CHECK_EQ(boot_load(&r, &one, &(struct boot_config){.kernel = k.path, .initrd = i.path, .cmdline = "mine=1", .tsc_khz = 77}, &entry, NULL), 0);
@@ -181,12 +192,16 @@ static int load_with(const void *initrd, size_t bytes, const char *cmdline, uint
 
 TEST(what_is_no_initrd_is_refused_with_a_reason)
 {
-	static uint8_t big[16 << 20] = "070701";
+	static uint8_t big[16 << 20];
 	struct failure f = {0};
 
+	make_cpio(big, sizeof big);
 	CHECK_EQ(load_with("hello, world", 12, NULL, 64, &f), -ENOEXEC);
 	CHECK(strstr(f.what, "initrd") && f.todo[0]);
 	CHECK_EQ(load_with("", 0, NULL, 64, NULL), -ENOEXEC);
+	f = (struct failure){0};
+	CHECK_EQ(load_with(big, 120, NULL, 64, &f), -ENOEXEC);
+	CHECK(strstr(f.what, "cut short"));
 	f = (struct failure){0};
 	CHECK_EQ(load_with(big, sizeof big, NULL, 32, &f), -ENOMEM);
 	CHECK(strstr(f.what, "does not fit"));
@@ -196,10 +211,12 @@ TEST(what_is_no_initrd_is_refused_with_a_reason)
 TEST(a_command_line_too_long_for_the_kernel_is_refused)
 {
 	char *line = calloc(1, 3000);
+	uint8_t archive[128];
 	struct failure f = {0};
 
 	memset(line, 'x', 2047);
-	CHECK_EQ(load_with("070701 ", 7, line, 64, &f), -E2BIG);
+	make_cpio(archive, sizeof archive);
+	CHECK_EQ(load_with(archive, sizeof archive, line, 64, &f), -E2BIG);
 	CHECK(strstr(f.what, "2047"));
 	free(line);
 }
