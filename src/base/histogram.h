@@ -1,4 +1,4 @@
-/* Latencies, cheaply: a log-linear histogram of 64-bit values (16 buckets a power of two, so a bucket is at most 6 % wide).
+/* Latencies, cheaply: a log-linear histogram of 64-bit values (32 buckets a power of two, so a bucket is at most 3 % wide).
  * One thread adds, without locked instructions; any thread may read at any time and sees a slightly old picture. All zero = empty. */
 #ifndef BASE_HISTOGRAM_H
 #define BASE_HISTOGRAM_H
@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 
 enum {
-	HISTOGRAM_SUB_BITS = 4,
+	HISTOGRAM_SUB_BITS = 5,
 	HISTOGRAM_BITS_MAX = 40, /* values from 2^40 (18 minutes of ns) on share the last bucket */
 	HISTOGRAM_BUCKETS = (HISTOGRAM_BITS_MAX - HISTOGRAM_SUB_BITS + 1) << HISTOGRAM_SUB_BITS,
 };

@@ -46,13 +46,31 @@ static void deed_send(struct engine *e, uint64_t page, const struct page_action 
 	e->unsent |= (uint16_t)(1u << a->to.v);
 }
 
-/* A thread that waited goes on. */
+static bool deed_wanted(const struct engine_note *note)
+{
+	return note->want >= WANT_READ && note->want <= WANT_UPGRADE;
+}
+
+/* The frame is about to come: the thread that waits for it cannot have run yet. */
+static void deed_arriving(struct engine *e, uint64_t page)
+{
+	const struct engine_note *note = &e->note[page];
+
+	e->waking = (struct hold_for){0};
+	if (deed_wanted(note))
+		e->waking = (struct hold_for){.tid = note->tid, .cpu_ns = engine_cpu_ns(note->tid)};
+}
+
+/* It goes on. */
 static void deed_arrived(struct engine *e, uint64_t page)
 {
 	struct engine_note *note = &e->note[page];
+	uint64_t ns = (uint64_t)((uint32_t)(engine_clock_ns() >> 6) - note->since) << 6;
 
-	if (note->want >= WANT_READ && note->want <= WANT_UPGRADE)
-		histogram_add(&e->tally.wait[note->want - WANT_READ], (uint64_t)((uint32_t)(engine_clock_ns() >> 6) - note->since) << 6);
+	if (deed_wanted(note)) {
+		histogram_add(&e->tally.wait[note->want - WANT_READ], ns);
+		e->trip_ns = ns < e->trip_ns ? ns : e->trip_ns + e->trip_ns / 1024 + 1;
+	}
 	note->chance = note->want != WANT_AHEAD;
 	note->want = WANT_NONE;
 }
@@ -61,8 +79,10 @@ static int deed_install(struct engine *e, uint64_t page, const struct page_actio
 {
 	enum page_bytes form;
 	const uint8_t *bytes = deed_bytes(e, a->bytes, data, &form);
-	int err = uffd_install(&e->uffd, page, bytes ? bytes : zero_page, a->state == PAGE_M);
+	int err;
 
+	deed_arriving(e, page);
+	err = uffd_install(&e->uffd, page, bytes ? bytes : zero_page, a->state == PAGE_M);
 	tally_add(&e->tally.installs, 1);
 	if (!bytes)
 		tally_add(&e->tally.installs_zero, 1);
@@ -73,8 +93,10 @@ static int deed_install(struct engine *e, uint64_t page, const struct page_actio
 
 static int deed_upgrade(struct engine *e, uint64_t page)
 {
-	int err = uffd_upgrade(&e->uffd, page);
+	int err;
 
+	deed_arriving(e, page);
+	err = uffd_upgrade(&e->uffd, page);
 	if (!err)
 		deed_arrived(e, page);
 	return err;
@@ -82,9 +104,11 @@ static int deed_upgrade(struct engine *e, uint64_t page)
 
 static void deed_hold(struct engine *e, uint64_t page)
 {
-	uint64_t base = e->config.hold_us * 1000ull, most = e->config.hold_max_us * 1000ull;
+	uint64_t now = engine_clock_ns(), base = e->config.hold_us * 1000ull, most = e->config.hold_max_us * 1000ull;
+	struct hold one = {.page = page, .last_ns = now + most, .who = e->waking};
 
-	hold_begin(&e->holds, page, engine_clock_ns() + hold_ns(&e->holds, e->note[page].heat, base, most));
+	one.due_ns = now + hold_ns(&e->holds, e->note[page].heat, base, e->trip_ns, most);
+	hold_begin(&e->holds, &one);
 }
 
 void deed_do(struct engine *e, uint64_t page, const struct page_action *a, const uint8_t *data)

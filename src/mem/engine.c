@@ -29,6 +29,17 @@ uint64_t engine_clock_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* The kernel's encoding of a thread's CPU clock (include/linux/posix-timers.h), as pthread_getcpuclockid() makes it from a pthread_t. */
+uint64_t engine_cpu_ns(uint32_t tid)
+{
+	enum { PER_THREAD_SCHED = 6 };
+	struct timespec t;
+
+	if (clock_gettime((clockid_t)(~tid << 3 | PER_THREAD_SCHED), &t) < 0)
+		return UINT64_MAX;
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 void engine_fail(struct engine *e, enum stop_reason reason, node_t node, const char *fmt, ...)
 {
 	va_list args;
@@ -104,6 +115,7 @@ int engine_init(struct engine *e, const struct pager_config *config, struct fail
 	engine_defaults(&e->config);
 	e->pages = config->ram->bytes >> PAGE_SHIFT;
 	e->now_ns = engine_clock_ns();
+	e->trip_ns = PAGER_HOLD_US * 1000ull;
 	e->holds.random = (e->now_ns << 5 | config->self.v) + 1;
 	err = engine_tables(e);
 	if (!err)
@@ -163,14 +175,12 @@ static void engine_account_cache(struct engine *e, uint64_t page, const struct p
 		tally_set(&e->tally.cached_pages_max, c->frames);
 }
 
-static void engine_account(struct engine *e, uint64_t page, bool here, struct page was, enum page_event_kind kind)
+static void engine_account(struct engine *e, uint64_t page, bool here, struct page was)
 {
 	const struct page *is = &e->page[page];
 
 	if (!here)
 		engine_account_cache(e, page, &was, is);
-	if (is->state < was.state && kind != PAGE_EV_EVICT)
-		e->note[page].lost = engine_ticks(e);
 	if (is->recalled && !was.recalled) {
 		e->recalls++;
 		tally_add(&e->tally.recalls_held, 1);
@@ -193,9 +203,10 @@ static int engine_step(struct engine *e, uint64_t page, const struct page_event 
 	err = page_step(&e->page[page], here ? &e->dir[page] : NULL, e->config.self, home, ev, &todo);
 	if (err)
 		return err;
+	e->waking = (struct hold_for){0};
 	for (unsigned i = 0; i < todo.n && !engine_failed(e); i++)
 		deed_do(e, page, &todo.at[i], data);
-	engine_account(e, page, here, was, ev->kind);
+	engine_account(e, page, here, was);
 	return 0;
 }
 
@@ -245,16 +256,27 @@ static bool engine_admit(struct engine *e, uint64_t page)
 
 /* Faults. */
 
-static void engine_wanted(struct engine *e, uint64_t page, enum engine_want want)
+static void engine_heat(struct engine *e, uint64_t page, uint32_t tid)
+{
+	struct engine_thread *t = &e->thread[tid % ENGINE_THREADS];
+
+	if (t->tid != tid)
+		*t = (struct engine_thread){.tid = tid};
+	e->note[page].heat = hold_heat(&t->recent, page, e->note[page].heat);
+}
+
+/* A request for 'page' went out. */
+static void engine_wanted(struct engine *e, uint64_t page, enum engine_want want, uint32_t tid)
 {
 	struct engine_note *note = &e->note[page];
 	uint16_t hot = atomic_load_explicit(&e->hot[page], memory_order_relaxed);
 
 	note->since = engine_ticks(e);
 	note->want = (uint8_t)want;
+	note->tid = tid;
 	if (want == WANT_AHEAD)
 		return;
-	note->heat = note->lost ? hold_heat(note->heat, (uint64_t)(note->since - note->lost) << 6, e->config.hold_us * 1000ull) : 0;
+	engine_heat(e, page, tid);
 	if (hot < UINT16_MAX)
 		atomic_store_explicit(&e->hot[page], (uint16_t)(hot + 1), memory_order_relaxed);
 	if (want == WANT_READ)
@@ -264,18 +286,18 @@ static void engine_wanted(struct engine *e, uint64_t page, enum engine_want want
 }
 
 /* Count a fault that page_step() has taken, and note for whom a request went out. */
-static void engine_classify(struct engine *e, uint64_t page, struct page was, bool touched, bool write)
+static void engine_classify(struct engine *e, const struct uffd_fault *f, struct page was, bool touched)
 {
-	const struct page *is = &e->page[page];
+	const struct page *is = &e->page[f->page];
 
 	if (was.pending != PAGE_IDLE || (is->state == was.state && is->pending == PAGE_IDLE)) {
 		tally_add(&e->tally.duplicates, 1);
-		if (was.pending != PAGE_IDLE && e->note[page].want == WANT_AHEAD) {
+		if (was.pending != PAGE_IDLE && e->note[f->page].want == WANT_AHEAD) {
 			tally_add(&e->tally.prefetch_late, 1);
-			engine_wanted(e, page, write ? WANT_WRITE : WANT_READ);
+			engine_wanted(e, f->page, f->write ? WANT_WRITE : WANT_READ, f->tid);
 		}
 	} else if (is->pending != PAGE_IDLE) {
-		engine_wanted(e, page, !write ? WANT_READ : was.state == PAGE_S ? WANT_UPGRADE : WANT_WRITE);
+		engine_wanted(e, f->page, !f->write ? WANT_READ : was.state == PAGE_S ? WANT_UPGRADE : WANT_WRITE, f->tid);
 	} else {
 		tally_add(touched || was.state != PAGE_I ? &e->tally.local : &e->tally.local_zero, 1);
 	}
@@ -301,7 +323,7 @@ static void engine_ahead(struct engine *e, uint64_t page, bool write)
 	if (e->page[page].pending == PAGE_IDLE)
 		return;
 	tally_add(&e->tally.prefetches, 1);
-	engine_wanted(e, page, WANT_AHEAD);
+	engine_wanted(e, page, WANT_AHEAD, 0);
 }
 
 static void engine_stream(struct engine *e, uint64_t page, bool write)
@@ -318,22 +340,22 @@ static void engine_stream(struct engine *e, uint64_t page, bool write)
 		engine_ahead(e, page + i, write);
 }
 
-static void engine_fault(struct engine *e, uint64_t page, bool write)
+static void engine_fault(struct engine *e, const struct uffd_fault *f)
 {
-	struct page was = e->page[page];
-	bool touched = e->dir[page].touched; /* false, and of no meaning, for a page homed elsewhere */
+	struct page was = e->page[f->page];
+	bool touched = e->dir[f->page].touched; /* false, and of no meaning, for a page homed elsewhere */
 
-	if (!engine_admit(e, page)) {
+	if (!engine_admit(e, f->page)) {
 		tally_add(&e->tally.deferred, 1);
 		if (e->deferrals < ENGINE_DEFERRED_MAX)
-			e->deferred[e->deferrals++] = (struct uffd_fault){page, write};
-		else if (uffd_wake(&e->uffd, page)) /* it will ask again */
+			e->deferred[e->deferrals++] = *f;
+		else if (uffd_wake(&e->uffd, f->page)) /* it will ask again */
 			engine_fail(e, STOP_NODE_ERROR, e->config.self, "its kernel refused to wake a thread");
 		return;
 	}
-	engine_local(e, page, write ? PAGE_EV_WRITE : PAGE_EV_READ);
-	engine_classify(e, page, was, touched, write);
-	engine_stream(e, page, write);
+	engine_local(e, f->page, f->write ? PAGE_EV_WRITE : PAGE_EV_READ);
+	engine_classify(e, f, was, touched);
+	engine_stream(e, f->page, f->write);
 }
 
 unsigned engine_faults(struct engine *e)
@@ -347,7 +369,7 @@ unsigned engine_faults(struct engine *e)
 	}
 	tally_add(&e->tally.faults, (uint64_t)n);
 	for (int i = 0; i < n && !engine_failed(e); i++)
-		engine_fault(e, fault[i].page, fault[i].write);
+		engine_fault(e, &fault[i]);
 	return (unsigned)n;
 }
 
@@ -452,16 +474,37 @@ void engine_receive(struct engine *e, unsigned n)
 
 /* Rounds. */
 
+/* A recall waits for this hold: has the thread it protects had a CPU since its page came? */
+static bool engine_has_run(const struct hold *h)
+{
+	enum { RAN_NS = 1000 };
+
+	return h->who.tid == 0 || engine_cpu_ns(h->who.tid) - h->who.cpu_ns >= RAN_NS;
+}
+
+static void engine_hold_end(struct engine *e, struct hold *h)
+{
+	if (e->page[h->page].recalled && h->due_ns < h->last_ns && !engine_has_run(h)) {
+		tally_add(&e->tally.holds_extended, 1);
+		h->due_ns = e->now_ns + e->config.hold_us * 500ull;
+		if (h->due_ns > h->last_ns)
+			h->due_ns = h->last_ns;
+		hold_begin(&e->holds, h);
+		return;
+	}
+	engine_local(e, h->page, PAGE_EV_HOLD_END);
+}
+
 void engine_begin(struct engine *e)
 {
-	uint64_t page;
+	struct hold h;
 
 	e->now_ns = engine_clock_ns();
-	while (!engine_failed(e) && hold_end(&e->holds, e->now_ns, &page))
-		engine_local(e, page, PAGE_EV_HOLD_END);
+	while (!engine_failed(e) && hold_end(&e->holds, e->now_ns, &h))
+		engine_hold_end(e, &h);
 	/* Room for the holds of this round; a hold that ends early costs progress at worst, and so many at once do not happen. */
-	while (!engine_failed(e) && e->holds.n > HOLDS_MAX / 2 && hold_end(&e->holds, UINT64_MAX, &page))
-		engine_local(e, page, PAGE_EV_HOLD_END);
+	while (!engine_failed(e) && e->holds.n > HOLDS_MAX / 2 && hold_end(&e->holds, UINT64_MAX, &h))
+		engine_local(e, h.page, PAGE_EV_HOLD_END);
 }
 
 static void engine_retry(struct engine *e)
@@ -472,7 +515,7 @@ static void engine_retry(struct engine *e)
 	memcpy(again, e->deferred, n * sizeof again[0]);
 	e->deferrals = 0;
 	for (unsigned i = 0; i < n; i++)
-		engine_fault(e, again[i].page, again[i].write);
+		engine_fault(e, &again[i]);
 }
 
 void engine_end(struct engine *e)

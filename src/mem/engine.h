@@ -15,16 +15,22 @@
 #include "net/link.h"
 #include "proto/page.h"
 
-enum { ENGINE_DEFERRED_MAX = 256 };
+enum { ENGINE_DEFERRED_MAX = 256, ENGINE_THREADS = 128 };
 
 /* What a node remembers of a page besides its coherence state. Times count 64 ns and wrap after 4.5 minutes; they only steer heuristics and statistics. */
 struct engine_note {
 	uint32_t since; /* the request in flight was made */
-	uint32_t lost;  /* rights were last taken away by another node; 0 never */
+	uint32_t tid;   /* the thread for which it was made */
 	uint8_t want;   /* enum engine_want */
-	uint8_t heat;   /* how hard it is fought over (mem/hold.h) */
+	uint8_t heat;   /* of mem/hold.h */
 	uint8_t chance; /* turns it may stay in the cache's queue */
 	uint8_t spare;
+};
+
+/* A thread that faults. Two with one place in the table disturb each other's memory, no more. */
+struct engine_thread {
+	uint32_t tid;
+	struct hold_recent recent;
 };
 
 /* For whom a request in flight was made. */
@@ -52,6 +58,9 @@ struct engine {
 	struct cache cache;
 	struct holds holds;
 	struct streams streams;
+	struct hold_for waking; /* for whom the page is that this step installs or upgrades */
+	uint64_t trip_ns;       /* about the least that a request has taken lately */
+	struct engine_thread thread[ENGINE_THREADS];
 	unsigned recalls; /* recalls that wait for a hold to end */
 	struct uffd_fault deferred[ENGINE_DEFERRED_MAX]; /* faults that wait for room in the cache */
 	unsigned deferrals;
@@ -89,5 +98,7 @@ void engine_farewell(struct engine *e);
 void deed_do(struct engine *e, uint64_t page, const struct page_action *a, const uint8_t *data);
 
 uint64_t engine_clock_ns(void);
+/* CPU time of a thread of this process; UINT64_MAX when it is gone. */
+uint64_t engine_cpu_ns(uint32_t tid);
 
 #endif

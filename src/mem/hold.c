@@ -3,24 +3,24 @@
 
 #include "base/ensure.h"
 
-void hold_begin(struct holds *h, uint64_t page, uint64_t due_ns)
+void hold_begin(struct holds *h, const struct hold *one)
 {
 	unsigned i = h->n++;
 
 	ensure(i < HOLDS_MAX);
-	for (unsigned up; i && h->at[up = (i - 1) / 2].due_ns > due_ns; i = up)
+	for (unsigned up; i && h->at[up = (i - 1) / 2].due_ns > one->due_ns; i = up)
 		h->at[i] = h->at[up];
-	h->at[i] = (struct hold){due_ns, page};
+	h->at[i] = *one;
 }
 
-bool hold_end(struct holds *h, uint64_t now_ns, uint64_t *page)
+bool hold_end(struct holds *h, uint64_t now_ns, struct hold *out)
 {
 	struct hold last;
 	unsigned i = 0;
 
 	if (h->n == 0 || h->at[0].due_ns > now_ns)
 		return false;
-	*page = h->at[0].page;
+	*out = h->at[0];
 	last = h->at[--h->n];
 	for (unsigned down; (down = 2 * i + 1) < h->n; i = down) {
 		if (down + 1 < h->n && h->at[down + 1].due_ns < h->at[down].due_ns)
@@ -47,24 +47,31 @@ static uint64_t hold_random(struct holds *h)
 	return h->random;
 }
 
-uint64_t hold_ns(struct holds *h, uint8_t heat, uint64_t base_ns, uint64_t max_ns)
+uint64_t hold_ns(struct holds *h, uint8_t heat, uint64_t base_ns, uint64_t trip_ns, uint64_t max_ns)
 {
 	unsigned shift = heat / HOLD_HEAT_STEP;
 	uint64_t ns;
 
-	if (heat == 0 || base_ns == 0)
+	if (heat == 0)
 		return base_ns < max_ns ? base_ns : max_ns;
-	ns = base_ns << (shift < HOLD_SHIFT_MAX ? shift : HOLD_SHIFT_MAX);
+	ns = (base_ns > 2 * trip_ns ? base_ns : 2 * trip_ns) << (shift < HOLD_SHIFT_MAX ? shift : HOLD_SHIFT_MAX);
 	if (ns > max_ns / 2)
 		ns = max_ns / 2;
 	return ns + hold_random(h) % (ns + 1);
 }
 
-uint8_t hold_heat(uint8_t heat, uint64_t away_ns, uint64_t base_ns)
+uint8_t hold_heat(struct hold_recent *r, uint64_t page, uint8_t heat)
 {
-	enum { QUICK = 4 };
+	unsigned i = 0;
+	bool known;
 
-	if (away_ns > QUICK * base_ns)
+	while (i < HOLD_RECENT - 1 && r->at[i] != page + 1)
+		i++;
+	known = r->at[i] == page + 1;
+	for (unsigned k = i; k; k--)
+		r->at[k] = r->at[k - 1];
+	r->at[0] = page + 1;
+	if (!known)
 		return heat / 2;
-	return heat < HOLD_HEAT_STEP * (HOLD_SHIFT_MAX + 1) ? (uint8_t)(heat + 1) : heat;
+	return i && heat < HOLD_HEAT_STEP * (HOLD_SHIFT_MAX + 1) ? (uint8_t)(heat + 1) : heat;
 }

@@ -23,6 +23,7 @@
 	C(invalidations, "inv messages received") \
 	C(fetches, "fetch messages received") \
 	C(recalls_held, "recalls that had to wait for the end of a hold") \
+	C(holds_extended, "holds that went on because the thread had not got a CPU yet") \
 	C(upgrade_grants, "upgrades granted without data") \
 	C(zero_grants, "grants received as a flag instead of 4 KiB") \
 	C(drops, "shared frames given up to stay within the cache budget") \

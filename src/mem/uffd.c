@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static const uint64_t features_needed = UFFD_FEATURE_PAGEFAULT_FLAG_WP;
+static const uint64_t features_needed = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_THREAD_ID;
 static const uint64_t ioctls_needed = 1ull << _UFFDIO_COPY | 1ull << _UFFDIO_WAKE | 1ull << _UFFDIO_WRITEPROTECT;
 
 /* The device first: it can be granted by a file mode; the system call wants a capability. Both give kernel-mode faults (KVM needs them). */
@@ -119,6 +119,7 @@ int uffd_faults(struct uffd *u, struct uffd_fault *at, unsigned room)
 			return -EPROTO; /* the kernel sends no other event unless asked */
 		at[n++] = (struct uffd_fault){
 			.page = (uint64_t)page,
+			.tid = msg[i].arg.pagefault.feat.ptid,
 			.write = msg[i].arg.pagefault.flags & (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP),
 		};
 	}

@@ -24,7 +24,8 @@ struct uffd {
 /* A fault of some thread that now waits. Duplicates, and faults that a change since has satisfied, are normal. */
 struct uffd_fault {
 	uint64_t page;
-	bool write; /* a write to an absent or protected frame */
+	uint32_t tid; /* who waits */
+	bool write;   /* a write to an absent or protected frame */
 };
 
 /* Register all of a mapped ram, which must be untouched so far. -errno with *f filled: -EPERM/-EACCES without the right, -ENOSYS or -EOPNOTSUPP

@@ -51,39 +51,53 @@ TEST(walks_are_told_apart)
 
 TEST(holds_end_in_order)
 {
-	struct holds h = {.random = 1};
-	uint64_t page, before = 0;
+	static struct holds h = {.random = 1};
+	struct hold one;
+	uint64_t before = 0;
 
 	for (uint64_t i = 0; i < HOLDS_MAX; i++)
-		hold_begin(&h, i, 1 + i * 7919 % 4099);
-	CHECK(!hold_end(&h, 0, &page));
+		hold_begin(&h, &(struct hold){.page = i, .due_ns = 1 + i * 7919 % 4099});
+	CHECK(!hold_end(&h, 0, &one));
 	for (unsigned i = 0; i < HOLDS_MAX; i++) {
 		CHECK(hold_next_ns(&h) >= before);
 		before = hold_next_ns(&h);
-		CHECK(hold_end(&h, before, &page));
-		CHECK_EQ(1 + page * 7919 % 4099, before);
+		CHECK(hold_end(&h, before, &one));
+		CHECK_EQ(1 + one.page * 7919 % 4099, before);
 	}
-	CHECK(!hold_end(&h, UINT64_MAX, &page));
+	CHECK(!hold_end(&h, UINT64_MAX, &one));
 	CHECK_EQ(hold_next_ns(&h), UINT64_MAX);
 }
 
-TEST(a_fought_over_page_is_held_longer_and_cools_down)
+TEST(a_page_fought_over_by_itself_stays_cool)
 {
-	struct holds h = {.random = 1};
+	struct hold_recent r = {0};
 	uint8_t heat = 0;
 
-	CHECK_EQ(hold_ns(&h, heat, 1000, 100000), 1000);
-	for (int i = 0; i < 1000; i++)
-		heat = hold_heat(heat, 500, 1000);
+	for (int i = 0; i < 100; i++)
+		heat = hold_heat(&r, 7, heat);
+	CHECK_EQ(heat, 0);
+}
+
+TEST(pages_wanted_in_turns_are_held_longer_and_cool_down)
+{
+	static struct holds h = {.random = 1};
+	struct hold_recent r = {0};
+	uint8_t heat[2] = {0, 0};
+
+	CHECK_EQ(hold_ns(&h, 0, 1000, 90000, 100000), 1000);
+	for (unsigned i = 0; i < 1000; i++)
+		heat[i % 2] = hold_heat(&r, i % 2, heat[i % 2]);
+	CHECK(heat[0] >= HOLD_HEAT_STEP * HOLD_SHIFT_MAX);
 	for (int i = 0; i < 100; i++) {
-		uint64_t ns = hold_ns(&h, heat, 1000, 100000);
+		uint64_t ns = hold_ns(&h, heat[0], 1000, 100, 100000);
 
 		CHECK(ns >= 1000 << HOLD_SHIFT_MAX && ns <= 2000 << HOLD_SHIFT_MAX);
-		CHECK(hold_ns(&h, heat, 1000, 3000) <= 3000);
+		CHECK(hold_ns(&h, heat[0], 1000, 100, 3000) <= 3000);
+		CHECK(hold_ns(&h, 1, 1000, 5000, 100000) >= 10000); /* longer than a round trip */
 	}
-	for (int i = 0; i < 8; i++)
-		heat = hold_heat(heat, 1000000, 1000);
-	CHECK_EQ(heat, 0);
+	for (uint64_t i = 0; i < 100; i++)
+		heat[0] = hold_heat(&r, 100 + i, heat[0]);
+	CHECK_EQ(heat[0], 0);
 }
 
 TEST(the_cache_queue_turns)
