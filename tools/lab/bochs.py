@@ -5,15 +5,15 @@ Booted once; then forkserver.c keeps the simulator as a stopped process, and eve
 import array
 import os
 import pty
-import shutil
 import signal
 import socket
 import struct
 import subprocess
 import threading
 
+import bootdisk
 from frames import Reader
-from image import DISK_BYTES, HERE, LabError, run_tool
+from common import DISK_BYTES, HERE, LabError, run_tool
 from tcg import die_with_parent
 
 IPS = 50_000_000  # simulated instructions that make a virtual second
@@ -24,14 +24,13 @@ config_interface: textconfig
 display_library: term
 romimage: file={bios}
 vgaromimage: file={vgabios}
-cpu: model=corei7_haswell_4770, count={cpus}, ips={ips}, quantum=16, reset_on_triple_fault=0
+cpu: model=corei7_haswell_4770, count={cpus}, ips={ips}, quantum=32, reset_on_triple_fault=0
 memory: guest={memory}, host={memory}
 clock: sync=none, time0=1700000000
-boot: cdrom
+boot: disk
 ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
 ata0-master: type=disk, mode=flat, path=disk, cylinders=4096, heads=16, spt=32
-ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15
-ata1-master: type=cdrom, path=boot.iso, status=inserted
+ata1: enabled=0
 com1: enabled=1, mode=file, dev=console.log
 port_e9_hack: enabled=1
 private_colormap: enabled=0
@@ -44,16 +43,6 @@ error: action=ignore
 info: action=ignore
 debug: action=ignore
 """
-
-GRUB = """\
-set timeout=0
-terminal_output console
-menuentry lab {{
-	linux /vmlinuz {append}
-	initrd /initrd
-}}
-"""
-
 
 def first_file(*paths):
     for p in paths:
@@ -99,17 +88,6 @@ class Machine:
             sock.close()
         return bool(sock)
 
-    def _make_iso(self, initrd):
-        root = self.path("iso")
-        os.makedirs(os.path.join(root, "boot/grub"))
-        shutil.copy(os.path.join(self.plan.assets, "vmlinuz"), root)
-        os.rename(initrd, os.path.join(root, "initrd"))
-        with open(os.path.join(root, "boot/grub/grub.cfg"), "w") as f:
-            f.write(GRUB.format(append=f"{KERNEL_ARGS} lab.nodes={self.plan.nodes}"))
-        modules = "linux normal iso9660 biosdisk all_video"
-        run_tool("grub-mkrescue", "-o", self.path("boot.iso"), "--install-modules=" + modules, "--fonts=", "--locales=", "--themes=", root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        shutil.rmtree(root)
-
     def _start(self):
         bios = first_file("/usr/share/bochs/BIOS-bochs-latest")
         vgabios = first_file("/usr/share/vgabios/vgabios.bin", "/usr/share/bochs/VGABIOS-lgpl-latest")
@@ -133,10 +111,9 @@ class Machine:
         return process, master, out
 
     def boot(self, progress, initrd):
-        with open(self.path("disk"), "wb") as f:
-            f.truncate(DISK_BYTES)
-        progress("boot disk")
-        self._make_iso(initrd)
+        kernel = os.path.join(self.plan.assets, "vmlinux")
+        memory_map = bootdisk.bochs_memory_map(self.plan.outer_memory)
+        bootdisk.make(self.path("disk"), self.folder, kernel, initrd, f"{KERNEL_ARGS} lab.nodes={self.plan.nodes}", memory_map, DISK_BYTES)
         process, master, frames = self._start()
         said = bytearray()
         threading.Thread(target=self._drain, args=(master, said), daemon=True).start()

@@ -16,11 +16,13 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import bochs  # noqa: E402
+import common  # noqa: E402
 import host  # noqa: E402
-import image  # noqa: E402
+import initrd  # noqa: E402
+import payload  # noqa: E402
 import tcg  # noqa: E402
 from frames import Reader, write_all  # noqa: E402
-from image import NAMES, TREE, LabError  # noqa: E402
+from common import NAMES, TREE, LabError  # noqa: E402
 from run_script import script_inside  # noqa: E402
 
 LAB_FAILED, TIMED_OUT = 125, 124
@@ -78,7 +80,7 @@ class Plan:
         return min(wanted, SIMULATORS[self.sim].MEMORY_LIMIT)
 
     def key(self):
-        return f"{self.sim}-{self.nodes}x{self.cpus_per_node}-{self.outer_memory}M-{image.boot_version(self.sim)}"
+        return f"{self.sim}-{self.nodes}x{self.cpus_per_node}-{self.outer_memory}M-{initrd.boot_version(self.sim)}"
 
 
 class Progress:
@@ -175,9 +177,9 @@ def boot_if_needed(plan, machine, folder):
         try:
             shutil.rmtree(folder)
             os.makedirs(folder)
-            initrd = os.path.join(folder, "initrd")
-            image.make_initrd(initrd, folder, plan.assets, plan.sim)
-            machine.boot(progress, initrd)
+            image = os.path.join(folder, "initrd")
+            initrd.make_initrd(image, folder, plan.assets, plan.sim)
+            machine.boot(progress, image)
         finally:
             progress.finish()
         if plan.verbose:
@@ -185,7 +187,7 @@ def boot_if_needed(plan, machine, folder):
 
 
 def run_simulated(plan):
-    plan.assets = image.assets()
+    plan.assets = common.assets()
     folder = os.path.join(plan.state, "labs", plan.key())
     machine = SIMULATORS[plan.sim](plan, folder)
     boot_if_needed(plan, machine, folder)
@@ -195,9 +197,7 @@ def run_simulated(plan):
     end = None
     try:
         disk = os.path.join(run_dir, "disk")
-        agent = os.path.join(run_dir, "agent")
-        image.build_agent(agent)
-        image.make_disk(disk, plan, plan.assets, agent, script_inside(plan))
+        payload.make_disk(disk, plan, plan.assets, os.path.join(folder, "agent"), script_inside(plan))
         if plan.verbose:
             print(f"lab: packed the run's disk in {time.monotonic() - started:.1f} s", file=sys.stderr)
         fd, end = machine.start_run(disk, run_dir)

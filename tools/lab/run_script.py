@@ -5,7 +5,7 @@ The same text serves in the simulated machine and on a host whose own KVM will d
 import os
 import shlex
 
-from image import HERE, NAMES, TREE
+from common import HERE, NAMES, TREE
 
 PORT = 7700
 

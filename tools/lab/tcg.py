@@ -12,7 +12,7 @@ import subprocess
 import time
 
 from frames import Reader
-from image import DISK_BYTES, LabError
+from common import DISK_BYTES, LabError
 
 CPU = "qemu64,+svm,+npt,+ssse3,+sse4.1,+sse4.2,+popcnt,+fsgsbase,+rdtscp"
 KERNEL_ARGS = "console=ttyS0 quiet mitigations=off random.trust_cpu=on tsc=reliable ipv6.disable=1 panic=-1 lab.disk=vda"

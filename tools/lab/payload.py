@@ -1,0 +1,120 @@
+"""The disk that carries one run into the booted machine: a squashfs without compression (unpacking would be simulated too) that becomes the
+root file system: tools with their libraries, the project's tree, the shared directories, the guest assets and the script."""
+
+import os
+import subprocess
+import time
+
+from common import DISK_BYTES, HERE, NAMES, TREE, LabError, Tree, is_elf, libraries, run_tool, which
+
+RUN_TOOLS = ["sh", "bash", "ip", "tc", "taskset", "script", "setpriv", "strace", "perf"]
+# Programs that start programs: busybox's versions prefer its own applets to whatever PATH says.
+RUN_TOOLS += ["env", "timeout", "setsid", "nohup", "nice", "xargs"]
+
+NOT_SHIPPED = {".git", ".lab", "__pycache__"}
+
+
+def ship_project(tree, build):
+    """The project's tree at its own path, without history and without what only a build needs."""
+    build_rel = os.path.relpath(build, TREE)
+
+    def keep(rel, is_dir):
+        name = os.path.basename(rel)
+        top = rel.split("/")[0]
+        if name in NOT_SHIPPED:
+            return False
+        if top.startswith("build") and not (build_rel + "/").startswith(top + "/"):
+            return False
+        if rel == build_rel or rel.startswith(build_rel + "/"):
+            return not (name.endswith((".o", ".a", ".p", ".d", ".ninja")) or name.startswith("meson-"))
+        return True
+
+    tree.add_dir(TREE, keep)
+    if build_rel.startswith(".."):
+        tree.add_dir(build, lambda rel, d: not (rel.endswith((".o", ".a", ".p", ".d", ".ninja")) or os.path.basename(rel).startswith("meson-")))
+
+
+def elf_files(tree, folder):
+    """Programs under folder, for their libraries' sake."""
+    prefix = folder.lstrip("/") + "/"
+    found = []
+    for inside, host in tree.entries.items():
+        if inside.startswith(prefix) and isinstance(host, str) and os.access(host, os.X_OK) and is_elf(host):
+            found.append(host)
+    return found
+
+
+def ship_tools(tree, extra, shipped_programs):
+    programs = []
+    for name in RUN_TOOLS + extra:
+        path = name if "/" in name else which(name)
+        if path:
+            programs.append(path)
+            tree.add_file(path)
+            if "/" not in name and os.path.dirname(os.path.realpath(os.path.dirname(path))) not in ("/usr", "/"):
+                tree.add_link("/usr/bin/" + name, path)
+        elif name in extra:
+            raise LabError(f"--with {name}: no such program on this machine")
+    for lib in libraries([p for p in programs if is_elf(p)] + shipped_programs):
+        tree.add_file(lib)
+
+
+def ship_base(tree, asset_dir, agent):
+    tree.add_file(agent, "/.lab/agent")
+    tree.add_file(os.path.join(asset_dir, "busybox"), "/usr/bin/busybox")
+    applets = run_tool(os.path.join(asset_dir, "busybox"), "--list", stdout=subprocess.PIPE).stdout.decode().split()
+    present = {os.path.basename(p) for p in tree.entries if "/bin/" in "/" + p or "/sbin/" in "/" + p}
+    for a in applets:
+        if a not in present:
+            tree.add_link("/usr/bin/" + a, "busybox")
+    for d in ("bin", "sbin", "lib", "lib64"):
+        if os.path.islink("/" + d):
+            tree.entries[d] = ("link", os.readlink("/" + d))
+    tree.add_text("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
+    tree.add_text("/etc/group", "root:x:0:\nnogroup:x:65534:\n")
+    tree.add_text("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n")
+    hosts = "127.0.0.1 localhost\n" + "".join(f"10.77.0.{i + 1} node{n} {n.lower()}\n" for i, n in enumerate(NAMES))
+    tree.add_text("/etc/hosts", hosts)
+    for name in ("vmlinuz", "vmlinux", "config", "release", "package", "busybox", "initrd", "initrd.gz"):
+        path = os.path.join(asset_dir, name)
+        if os.path.exists(path):
+            tree.add_file(path)
+
+
+def make_disk(out, plan, asset_dir, agent, script):
+    tree = Tree()
+    ship_project(tree, plan.build)
+    programs = elf_files(tree, plan.build)
+    for share in plan.shares:
+        if os.path.isdir(share):
+            tree.add_dir(share)
+            programs += elf_files(tree, share)
+        elif os.path.isfile(share):
+            tree.add_file(share)
+            programs += [share] if is_elf(share) else []
+        else:
+            raise LabError(f"--share {share}: no such file or directory")
+    ship_tools(tree, plan.programs, programs)
+    ship_base(tree, asset_dir, agent)
+    tree.add_text("/.lab/run", script, executable=True)
+    tree.add_file(os.path.join(HERE, "on"), "/.lab/bin/on")
+    tree.add_text("/.lab/now", f"{time.time():.0f}\n")
+    if os.path.exists(out):
+        os.unlink(out)
+    argv = ["sqfstar", "-quiet", "-no-progress", "-no-xattrs", "-no-fragments", "-noI", "-noD", "-noF", "-noX", "-processors", "2", out]
+    try:
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as p:
+            try:
+                tree.write_tar(p.stdin)
+                p.stdin.close()
+            except BrokenPipeError:
+                pass
+            error = p.stderr.read().decode(errors="replace").strip()
+            if p.wait() != 0:
+                raise LabError(f"sqfstar: {error}")
+    except FileNotFoundError:
+        raise LabError("sqfstar is missing; run tools/install-deps (squashfs-tools)") from None
+    size = os.path.getsize(out)
+    if size > DISK_BYTES:
+        raise LabError(f"tree, shares and tools are {size >> 20} MiB; the lab's disk holds {DISK_BYTES >> 20}")
+    os.truncate(out, DISK_BYTES)
