@@ -165,12 +165,12 @@ __attribute__((section("litmus_text"), used, noreturn)) static void litmus_main(
 			uint64_t now = (batch + 1) * 2 * LITMUS_CELLS;
 
 			meet(w);
-			dawdle(w, 512);
+			dawdle(w, 32 * w->delay);
 			for (uint64_t i = 0; i < LITMUS_CELLS; i++) {
 				/* Odd threads walk the other way in odd batches, so that they meet in the middle as well as at the start. */
 				uint64_t c = (batch & w->thread & 1) ? LITMUS_CELLS - 1 - i : i;
 
-				dawdle(w, 16);
+				dawdle(w, w->delay);
 				results[at + c] = (uint8_t)turn(w->test, w->thread, c, now);
 			}
 			if (w->test == LITMUS_W22) {

@@ -41,6 +41,7 @@ struct litmus_work {
 	uint64_t test, thread, threads, batches;
 	uint64_t generation; /* this vCPU's own count of barriers */
 	uint64_t random;     /* state of the delays between turns */
+	uint64_t delay;      /* longest of them, in rounds of an empty loop */
 };
 
 /* The guest's code, a section whose bounds the linker names; copied whole to LITMUS_CODE. It runs at CPL 3 with IOPL 3. */

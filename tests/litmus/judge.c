@@ -2,7 +2,6 @@
 #include "tests/litmus/rig.h"
 
 #include <stdio.h>
-#include <string.h>
 
 const char *litmus_name(enum litmus_test test)
 {
@@ -64,20 +63,22 @@ uint64_t litmus_judge(enum litmus_test test, const uint8_t *const results[LITMUS
 	return forbidden;
 }
 
-uint64_t litmus_judge_counters(enum litmus_test test, const uint8_t *ram, uint64_t want)
+static uint64_t counter_at(const struct ram *ram, uint64_t at)
 {
-	uint64_t wrong = 0, v;
+	uint64_t v = UINT64_MAX;
 
-	if (test == LITMUS_CROSSLOCK) {
-		memcpy(&v, ram + LITMUS_X + 4096 - 4, sizeof v);
-		wrong += v != want * LITMUS_CELLS;
-	} else {
-		for (unsigned c = 0; c < LITMUS_CELLS; c++) {
-			memcpy(&v, ram + LITMUS_X + c * LITMUS_CELL_BYTES, sizeof v);
-			wrong += v != want;
-			memcpy(&v, ram + LITMUS_Y + c * LITMUS_CELL_BYTES, sizeof v);
-			wrong += v != want;
-		}
+	return ram_read(ram, (gpa_t){at}, &v, sizeof v) ? UINT64_MAX : v;
+}
+
+uint64_t litmus_judge_counters(enum litmus_test test, const struct ram *ram, uint64_t want)
+{
+	uint64_t wrong = 0;
+
+	if (test == LITMUS_CROSSLOCK)
+		wrong += counter_at(ram, LITMUS_X + 4096 - 4) != want * LITMUS_CELLS;
+	for (unsigned c = 0; c < LITMUS_CELLS && test == LITMUS_LOCK; c++) {
+		wrong += counter_at(ram, LITMUS_X + c * LITMUS_CELL_BYTES) != want;
+		wrong += counter_at(ram, LITMUS_Y + c * LITMUS_CELL_BYTES) != want;
 	}
 	printf("%-9s %8llu increments a counter, %llu counters wrong\n", litmus_name(test), (unsigned long long)want, (unsigned long long)wrong);
 	return wrong;

@@ -14,24 +14,21 @@
 
 enum { PTE_PRESENT_USER = 0x67, PTE_LARGE = 0x80 }; /* present, writable, user, accessed, dirty: walks have nothing to write */
 
-static void rig_put64(uint8_t *ram, uint64_t at, uint64_t v)
+static bool rig_put64(struct rig *g, uint64_t at, uint64_t v)
 {
-	memcpy(ram + at, &v, sizeof v);
+	return ram_write(g->ram[0], (gpa_t){at}, &v, sizeof v) == 0;
 }
 
 static bool rig_load(struct rig *g)
 {
-	uint8_t *ram = g->ram[0];
 	size_t bytes = (size_t)(litmus_code_end - litmus_code);
+	bool good = bytes <= LITMUS_CODE_MAX;
 
-	if (bytes > LITMUS_CODE_MAX)
-		return false;
-	rig_put64(ram, LITMUS_TABLES, (LITMUS_TABLES + 0x1000) | PTE_PRESENT_USER);
-	rig_put64(ram, LITMUS_TABLES + 0x1000, (LITMUS_TABLES + 0x2000) | PTE_PRESENT_USER);
-	for (uint64_t i = 0; i < LITMUS_RAM_BYTES >> 21; i++)
-		rig_put64(ram, LITMUS_TABLES + 0x2000 + i * 8, i << 21 | PTE_PRESENT_USER | PTE_LARGE);
-	memcpy(ram + LITMUS_CODE, litmus_code, bytes);
-	return true;
+	good = good && rig_put64(g, LITMUS_TABLES, (LITMUS_TABLES + 0x1000) | PTE_PRESENT_USER);
+	good = good && rig_put64(g, LITMUS_TABLES + 0x1000, (LITMUS_TABLES + 0x2000) | PTE_PRESENT_USER);
+	for (uint64_t i = 0; i < LITMUS_RAM_BYTES >> 21 && good; i++)
+		good = rig_put64(g, LITMUS_TABLES + 0x2000 + i * 8, i << 21 | PTE_PRESENT_USER | PTE_LARGE);
+	return good && ram_write(g->ram[0], (gpa_t){LITMUS_CODE}, litmus_code, bytes) == 0;
 }
 
 static bool vcpu_set_cpuid(struct rig *g, int fd)
@@ -80,29 +77,42 @@ static bool rig_add_vcpu(struct rig *g, unsigned v)
 	return c->run != MAP_FAILED && vcpu_set_cpuid(g, c->fd) && vcpu_set_state(c->fd, v);
 }
 
+static bool rig_add_vm(struct rig *g, unsigned f)
+{
+	g->vm[f] = ioctl(g->kvm, KVM_CREATE_VM, 0);
+	if (g->vm[f] < 0 || ioctl(g->vm[f], KVM_SET_TSS_ADDR, 0xfffbd000))
+		return false;
+	for (unsigned r = 0; r < g->ram[f]->ranges; r++) {
+		const struct ram_range *range = &g->ram[f]->range[r];
+		struct kvm_userspace_memory_region slot = {.slot = r, .guest_phys_addr = range->gpa.v, .memory_size = range->bytes,
+			.userspace_addr = (uintptr_t)g->ram[f]->hva[r]};
+
+		if (ioctl(g->vm[f], KVM_SET_USER_MEMORY_REGION, &slot))
+			return false;
+	}
+	return true;
+}
+
 static bool rig_make(struct rig *g)
 {
 	g->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (g->kvm < 0 || !rig_load(g))
 		return false;
-	for (unsigned f = 0; f < g->fragments; f++) {
-		struct kvm_userspace_memory_region slot = {.memory_size = LITMUS_RAM_BYTES, .userspace_addr = (uintptr_t)g->ram[f]};
-
-		g->vm[f] = ioctl(g->kvm, KVM_CREATE_VM, 0);
-		if (g->vm[f] < 0 || ioctl(g->vm[f], KVM_SET_TSS_ADDR, 0xfffbd000) || ioctl(g->vm[f], KVM_SET_USER_MEMORY_REGION, &slot))
+	for (unsigned f = 0; f < g->fragments; f++)
+		if (!rig_add_vm(g, f))
 			return false;
-	}
 	for (unsigned v = 0; v < LITMUS_VCPUS; v++)
 		if (!rig_add_vcpu(g, v))
 			return false;
 	return true;
 }
 
-bool rig_open(struct rig *g, unsigned fragments, uint8_t *const ram[])
+bool rig_open(struct rig *g, unsigned fragments, const struct ram *const ram[])
 {
 	memset(g, 0, sizeof *g);
 	g->fragments = fragments;
-	memcpy(g->ram, ram, fragments * sizeof *ram);
+	for (unsigned f = 0; f < fragments; f++)
+		g->ram[f] = ram[f];
 	if (rig_make(g))
 		return true;
 	printf("litmus: cannot make the guest: %s\n", strerror(errno));
@@ -133,14 +143,15 @@ static void *vcpu_thread(void *arg)
 	}
 }
 
-bool rig_run(struct rig *g, enum litmus_test test, unsigned threads, uint64_t batches)
+bool rig_run(struct rig *g, enum litmus_test test, unsigned threads, uint64_t batches, uint64_t delay)
 {
 	bool good = true;
 
 	for (unsigned v = 0; v < threads; v++) {
-		struct litmus_work w = {.test = test, .thread = v, .threads = threads, .batches = batches, .random = v * 7919 + test};
+		struct litmus_work w = {.test = test, .thread = v, .threads = threads, .batches = batches, .random = v * 7919 + test, .delay = delay};
 
-		memcpy(g->ram[0] + LITMUS_WORK + v * 4096, &w, sizeof w);
+		if (ram_write(g->ram[0], (gpa_t){LITMUS_WORK + v * 4096}, &w, sizeof w))
+			return false;
 	}
 	for (unsigned v = 0; v < threads; v++)
 		g->vcpu[v].started = pthread_create(&g->vcpu[v].thread, NULL, vcpu_thread, &g->vcpu[v]) == 0;
