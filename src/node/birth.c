@@ -267,11 +267,10 @@ static void on_failed(struct vm *vm, const char *from, const struct control_part
 
 	failure_set(&f, in->code ? -(int)in->code : -EIO, in->todo.s, "%s", in->what.s);
 	TEXT_SET(f.node, *in->node.s ? in->node.s : from);
-	vm->part[in->index].state = CONTROL_PART_ENDED;
+	if (vm->failure.err == -EIO)
+		vm->failure = f; /* its neighbours' "the stream to it broke" came first */
 	if (vm->state == CONTROL_VM_STARTING)
 		birth_fail(vm, &f);
-	else
-		ending_settle(vm, &vm->part[in->index]);
 }
 
 void birth_take(struct daemon *d, const char *from, unsigned id, const uint8_t *body, size_t bytes)

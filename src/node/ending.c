@@ -110,7 +110,7 @@ void ending_take(struct daemon *d, const char *from, const uint8_t *body, size_t
 	if (!vm || !vms_mine(vm) || in.index >= vm->parts || strcmp(vm->part[in.index].node, from) != 0)
 		return;
 	if (vm->state == CONTROL_VM_STARTING) {
-		struct failure f = {.err = -EIO};
+		struct failure f = {.err = -EIO}; /* gives way to a part_failed: see birth.c */
 
 		TEXT_SET(f.node, from);
 		TEXT_SET(f.what, in.what.s);

@@ -85,10 +85,17 @@ static void tell_ended(struct daemon *d, const char *to, const struct control_pa
 	(void)daemon_send(d, to, frame, control_put_part_ended(m, frame, sizeof frame));
 }
 
+/* Why, and that nothing of it is left. */
 static void refuse(struct part *p, const struct failure *f)
 {
-	tell_failed(p->daemon, coordinator(p), p->config.vm_id, p->config.index, f);
+	struct control_part_ended end = {.vm_id = p->config.vm_id, .index = p->config.index, .reason = STOP_NODE_ERROR};
+	struct daemon *d = p->daemon;
+	char to[NAME_BYTES];
+
+	TEXT_SET(to, coordinator(p));
+	tell_failed(d, to, p->config.vm_id, p->config.index, f);
 	forget(p);
+	tell_ended(d, to, &end);
 }
 
 /* How the process ended, if it was our child. */
@@ -115,12 +122,12 @@ static void process_gone(struct loop_watch *w, uint32_t events)
 	channel_drain(p->channel); /* its last words */
 	memcpy(to, coordinator(p), sizeof to);
 	describe_death(p, text, sizeof text);
-	if (!p->ended && !p->failed) {
+	if (!p->ended) {
 		log_warn("%s: %s", p->config.vm.s, text);
 		p->end = (struct control_part_ended){.vm_id = p->config.vm_id, .index = p->config.index, .died = 1, .reason = STOP_LOST,
 			.about = channel_name(d->name), .what = channel_text(text)};
 	}
-	bytes = p->failed ? control_put_part_failed(&p->failure, frame, sizeof frame) : control_put_part_ended(&p->end, frame, sizeof frame);
+	bytes = control_put_part_ended(&p->end, frame, sizeof frame);
 	if (p->adopted && !p->settled)
 		daemon_adopted(d);
 	asks_part_gone(d, p->config.vm_id);
@@ -193,6 +200,18 @@ static bool about_us(const struct part *p, uint64_t vm_id, uint8_t index)
 	return vm_id == p->config.vm_id && index == p->config.index;
 }
 
+/* Its reason goes ahead; that nothing of it is left follows when its process is gone. */
+static void on_failed(struct part *p, const uint8_t *body, size_t bytes)
+{
+	struct control_part_failed in;
+
+	if (control_get_part_failed(body, bytes, &in) || !about_us(p, in.vm_id, in.index))
+		return;
+	p->ended = true;
+	p->end = (struct control_part_ended){.vm_id = in.vm_id, .index = in.index, .reason = STOP_NODE_ERROR, .about = in.node, .what = in.what};
+	pass_up(p, CONTROL_part_failed, body, bytes);
+}
+
 static void take_config(struct part *p, const struct control_part_prepare *in)
 {
 	p->config = *in;
@@ -231,7 +250,7 @@ static void from_fragment(void *owner, struct channel *c, unsigned id, const uin
 		on_progress(p, id, body, bytes);
 		break;
 	case CONTROL_part_failed:
-		p->failed = !control_get_part_failed(body, bytes, &p->failure) && about_us(p, p->failure.vm_id, p->failure.index);
+		on_failed(p, body, bytes);
 		break;
 	case CONTROL_part_ended:
 		p->ended = !control_get_part_ended(body, bytes, &p->end) && about_us(p, p->end.vm_id, p->end.index);
@@ -246,13 +265,14 @@ static void from_fragment(void *owner, struct channel *c, unsigned id, const uin
 	}
 }
 
-/* A fragment closes its control socket by ending only; one that does otherwise is broken. */
+/* A fragment closes its control socket when it ends, and has some time to do so. */
 static void fragment_closed(void *owner, struct channel *c, int err)
 {
 	struct part *p = owner;
 
 	p->channel = NULL;
-	kill_part(p);
+	if (!p->limit.armed)
+		loop_arm(&p->daemon->loop, &p->limit, PARTS_TERM_MS);
 }
 
 static const struct channel_ops fragment_ops = {.frame = from_fragment, .closed = fragment_closed};

@@ -33,8 +33,7 @@ struct part {
 	struct channel *channel;
 	struct loop_timer limit;
 	bool adopted, settled;     /* found at start; has answered since */
-	bool failed, ended;        /* its last word was part_failed; part_ended */
-	struct control_part_failed failure;
+	bool ended;                /* it has said why */
 	struct control_part_ended end;
 };
 

@@ -83,7 +83,7 @@
 	M(part_meshed, 85, F(u64, vm_id) F(u8, index)) \
 	M(part_start, 86, F(u64, vm_id)) \
 	M(part_started, 87, F(u64, vm_id) F(u8, index)) \
-	/* Before it has started: the birth fails, everything is rolled back. */ \
+	/* Before it has started: why the birth fails; everything is rolled back, and part_ended follows. */ \
 	M(part_failed, 88, F(u64, vm_id) F(u8, index) F(u32, code) F(name, node) F(text, what) F(text, todo)) \
 	/* End it, saying why. reason: enum stop_reason. */ \
 	M(part_stop, 89, F(u64, vm_id) F(u8, reason) F(name, about) F(text, what)) \
