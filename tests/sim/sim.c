@@ -142,7 +142,7 @@ static void happen(struct sim *s, const struct sim_event *e)
 		/* Room was made when the thread faulted; it may have been used since. */
 		if (node_make_room(s, e->node, e->page))
 			node_local(s, e->node, e->page, e->write ? PAGE_EV_WRITE : PAGE_EV_READ);
-		else
+		else if (node_runs(s, e->node))
 			sim_later(s, *e, 20);
 		break;
 	case SIM_THREAD:
