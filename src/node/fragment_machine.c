@@ -15,8 +15,7 @@
 #include "base/text.h"
 #include "net/mesh.h"
 #include "vm/aggregate.h"
-#include "vm/mmu.h"
-#include "wire/control.h"
+#include "vm/leaves.h"
 
 enum { MESH_DEADLINE_MS = 30000 };
 
@@ -28,61 +27,6 @@ struct fragment_machine {
 	struct aggregate *aggregate; /* NULL until connected; guarded by lock for writing */
 	bool stopped;                /* guarded by lock */
 };
-
-/* What a host can show a guest, as nodes tell each other. Little-endian, see wire/codec.h. */
-static uint32_t pack_cpuid(const struct cpuid_table *t, uint8_t *to, size_t room)
-{
-	struct wire_out o = {.at = to, .end = to + room};
-
-	wire_put_u64(&o, t->arch_capabilities);
-	wire_put_u32(&o, t->tsc_khz);
-	wire_put_u32(&o, t->leaves);
-	for (unsigned i = 0; i < t->leaves; i++) {
-		wire_put_u32(&o, t->leaf[i].leaf);
-		wire_put_u32(&o, t->leaf[i].index);
-		wire_put_u8(&o, t->leaf[i].indexed);
-		for (unsigned r = 0; r < ARRAY_LEN(t->leaf[i].reg); r++)
-			wire_put_u32(&o, t->leaf[i].reg[r]);
-	}
-	return o.bad ? 0 : (uint32_t)(o.at - to);
-}
-
-static bool unpack_cpuid(struct cpuid_table *t, const uint8_t *from, size_t bytes)
-{
-	struct wire_in i = {.at = from, .end = from + bytes};
-
-	*t = (struct cpuid_table){.arch_capabilities = wire_get_u64(&i)};
-	t->tsc_khz = wire_get_u32(&i);
-	t->leaves = wire_get_u32(&i);
-	if (i.bad || t->leaves > CPUID_LEAVES_MAX)
-		return false;
-	for (unsigned k = 0; k < t->leaves; k++) {
-		t->leaf[k].leaf = wire_get_u32(&i);
-		t->leaf[k].index = wire_get_u32(&i);
-		t->leaf[k].indexed = wire_get_u8(&i);
-		for (unsigned r = 0; r < ARRAY_LEN(t->leaf[k].reg); r++)
-			t->leaf[k].reg[r] = wire_get_u32(&i);
-	}
-	return !i.bad && i.at == i.end;
-}
-
-/* A VM that spans nodes keeps page tables in coherent memory; some hosts would not obey them. */
-static int check_mmu(const struct fragment_config *c, struct failure *f)
-{
-	enum mmu_mode mode;
-	int err = c->nodes > 1 ? mmu_probe(&mode, f) : 0;
-
-	if (err || c->nodes == 1 || mode == MMU_READING)
-		return err;
-	if (mode == MMU_WRITING) {
-		log_warn("this host's page-table walks write to guest page tables: correct, but slow; on Intel load kvm_intel with eptad=0");
-		return 0;
-	}
-	if (c->flags & CONTROL_RUN_UNSAFE_MMU)
-		return 0;
-	return failure_set(f, -EOPNOTSUPP, "load kvm_intel with ept=1 (or kvm_amd with npt=1), or place the VM on one node",
-	                   "this host runs guests with shadow page tables, which do not notice page-table changes made on another node");
-}
 
 static int look_at_host(struct cpuid_table *t, struct failure *f)
 {
@@ -99,18 +43,15 @@ static int look_at_host(struct cpuid_table *t, struct failure *f)
 static int prepare(struct fragment_machine **out, const struct fragment_config *c, const struct fragment_calls *calls, uint8_t *cpuid, uint32_t *cpuid_bytes,
                    struct failure *f)
 {
-	struct fragment_machine *m;
-	int err = check_mmu(c, f);
+	struct fragment_machine *m = calloc(1, sizeof *m);
+	int err;
 
-	if (err)
-		return err;
-	m = calloc(1, sizeof *m);
 	if (!m)
 		return -ENOMEM;
 	*m = (struct fragment_machine){.config = c, .calls = *calls, .lock = PTHREAD_MUTEX_INITIALIZER};
 	err = look_at_host(&m->cpuid, f);
 	if (!err) {
-		*cpuid_bytes = pack_cpuid(&m->cpuid, cpuid, FRAGMENT_CPUID_MAX);
+		*cpuid_bytes = (uint32_t)leaves_pack(&m->cpuid, cpuid, FRAGMENT_CPUID_MAX);
 		*out = m;
 		return 0;
 	}
@@ -128,7 +69,7 @@ static int meet_cpuids(struct fragment_machine *m, struct failure *f)
 	for (unsigned n = 0; n < c->nodes && !err; n++) {
 		struct cpuid_table *to = n == 0 ? &m->cpuid : &other;
 
-		if (!unpack_cpuid(to, c->node[n].cpuid, c->node[n].cpuid_bytes))
+		if (leaves_unpack(to, c->node[n].cpuid, c->node[n].cpuid_bytes))
 			return failure_set(f, -EBADMSG, "run the same version everywhere", "node %s describes its CPU in a way this node does not know", c->node[n].name);
 		if (n > 0)
 			err = cpuid_meet(&m->cpuid, &other, &m->cpuid, f);

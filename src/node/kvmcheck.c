@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "node/privileged.h"
 #include "vm/leaves.h"
 #include "vm/machine.h"
@@ -126,6 +127,8 @@ int kvmcheck_span(const char *node, struct failure *f)
 	enum mmu_mode mode;
 	int err = mmu_probe(&mode, f);
 
+	if (!err && mode == MMU_WRITING)
+		log_warn("page-table walks write to guest page tables here: correct, but slow; 'tessera doctor' tells what to do");
 	if (err || mode != MMU_SHADOW)
 		return err;
 	return failure_set(f, -ENOTSUP, shadow_fix(), "node %s uses shadow paging, which misses stores to page tables made on other nodes and so corrupts the guest", node);
