@@ -7,12 +7,15 @@
  *   agent run CMD ARG...   run CMD; its stdout and stderr stream to the host; exits with CMD's status (128 + signal if one killed it)
  *   agent send             copy stdin (a tar archive) to the host
  *   agent exit STATUS      the run is over
+ *   agent on NODE CMD ...  run CMD on a node: in its network namespace, on its CPUs, with TESSERA_NODE set (also as a program called `on`). What
+ *                          `ip netns exec` and taskset do, without loading their libraries, which is simulated too
  *
  * A frame is 0x1F, a type, a 16-bit little-endian length, and that many bytes: frames.py reads them. One writer at a time: a file lock sees to it.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -20,6 +23,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/io.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -128,9 +132,58 @@ static int run(char **argv)
 	}
 }
 
+/* Reads the node's CPUs, "2,3", as the run's script left them. */
+static void cpus_of(const char *node, cpu_set_t *cpus)
+{
+	char path[64], list[256] = "";
+	snprintf(path, sizeof path, "/run/lab/%.16s.cpus", node);
+	FILE *f = fopen(path, "r");
+	if (!f || !fgets(list, sizeof list, f))
+		die("on: no such node");
+	fclose(f);
+	CPU_ZERO(cpus);
+	for (char *word = strtok(list, ",\n"); word; word = strtok(NULL, ",\n"))
+		CPU_SET((unsigned)atoi(word), cpus);
+}
+
+/* Joins the node's network, if it has one of its own (machines of their own have not). /sys shows the network it was mounted in. */
+static void join_network(const char *node)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/run/netns/node%.16s", node);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT)
+		return;
+	if (fd < 0 || setns(fd, CLONE_NEWNET) || unshare(CLONE_NEWNS))
+		die("on: setns");
+	if (mount("", "/", NULL, MS_SLAVE | MS_REC, NULL) || umount2("/sys", MNT_DETACH) || mount("sys", "/sys", "sysfs", 0, NULL))
+		die("on: mount");
+	close(fd);
+}
+
+static int on(int argc, char **argv)
+{
+	cpu_set_t cpus;
+	if (argc < 3) {
+		fprintf(stderr, "usage: on NODE CMD ARG...\n");
+		return 125;
+	}
+	cpus_of(argv[1], &cpus);
+	join_network(argv[1]);
+	if (sched_setaffinity(0, sizeof cpus, &cpus) || setenv("TESSERA_NODE", argv[1], 1))
+		die("on: sched_setaffinity");
+	execvp(argv[2], argv + 2);
+	fprintf(stderr, "lab: cannot run %s: %s\n", argv[2], strerror(errno));
+	return errno == ENOENT ? 127 : 126;
+}
+
 int main(int argc, char **argv)
 {
-	const char *verb = argc > 1 ? argv[1] : "";
+	const char *name = strrchr(argv[0], '/'), *verb = argc > 1 ? argv[1] : "";
+	if (!strcmp(name ? name + 1 : argv[0], "on"))
+		return on(argc, argv);
+	if (!strcmp(verb, "on"))
+		return on(argc - 1, argv + 1);
 	if (ioperm(PORT, 1, 1))
 		die("agent: ioperm");
 	lock_fd = open("/run/agent.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 
-from common import HERE, LabError, Tree, assets, libraries, run_tool, which
+from common import HERE, LabError, Tree, assets, is_elf, libraries, run_tool, which
 
 # Drivers of the outer machine; dependencies are found and loaded first. kvm-intel and kvm-amd are loaded by outer-init, which knows the CPU.
 DRIVERS = {
@@ -14,7 +14,11 @@ DRIVERS = {
     "tcg": ["virtio_pci", "virtio_blk", "virtio_net"],
     "bochs": ["ata_piix", "sd_mod"],
 }
-BASE_TOOLS = ["ip"]
+# Programs of the host that every run finds. They stay in the booted machine's memory: reading a disk is simulated too.
+TOOLS = ["sh", "bash", "ip", "tc", "taskset", "script", "setpriv", "strace"]
+# Programs that start programs: busybox's versions prefer its own applets to whatever PATH says.
+TOOLS += ["env", "timeout", "setsid", "nohup", "nice", "xargs"]
+ASSETS = ("vmlinuz", "vmlinux", "initrd", "initrd.gz")
 
 
 class Modules:
@@ -56,23 +60,35 @@ def lean_module(path, work):
     return out
 
 
+def base_files():
+    """The lower layer of a run's root file system: path inside -> host path."""
+    tree = Tree()
+    tools = [path for path in map(which, TOOLS) if path]
+    for path in tools + sorted(libraries([p for p in tools if is_elf(p)])):
+        tree.add_file(path)
+    return tree.entries
+
+
 def make_initrd(out, work, asset_dir, sim):
     agent = os.path.join(work, "agent")
     build_agent(agent)
     tree = Tree()
-    put = tree.entries  # plain paths: an initrd needs no /bin -> usr/bin
-    for d in ("proc", "sys", "dev", "run", "tmp", "ro", "root"):
+    put = tree.entries
+    for d in ("proc", "sys", "dev", "run", "tmp", "ro", "root", "base"):
         put[d] = ("dir", None)
     put["bin/agent"] = agent
     put["bin/busybox"] = os.path.join(asset_dir, "busybox")
     put["init"] = os.path.join(HERE, "outer-init")
-    for name in BASE_TOOLS:
-        path = which(name)
-        if not path:
-            raise LabError(f"{name} is missing; run tools/install-deps")
-        put["bin/" + name] = path
-        for lib in libraries([path]):
-            put[lib.lstrip("/")] = lib
+    for inside, source in base_files().items():
+        put["base/root/" + inside] = source
+        if os.path.basename(inside) == "ip":
+            put["bin/ip"] = ("link", "../base/root/" + inside)
+    if "bin/ip" not in put:
+        raise LabError("ip is missing; run tools/install-deps")
+    for d in ("lib", "lib64"):
+        put[d] = ("link", "base/root/" + d)
+    for name in ASSETS:
+        put["base/assets/" + name] = os.path.join(asset_dir, name)
     modules = Modules(os.path.join(asset_dir, "modules"))
     by_cpu = ["kvm_intel", "kvm_amd"]
     order = [m for m in modules.closure(DRIVERS["common"] + DRIVERS[sim] + by_cpu) if m not in by_cpu]
@@ -87,10 +103,13 @@ def boot_version(sim):
     """Changes when anything that a kept machine was booted from changes."""
     h = hashlib.sha256()
     for name in ("agent.c", "outer-init", "initrd.py", f"{sim}.py", "bootdisk.py", "bootsector.S", "forkserver.c"):
-        path = os.path.join(HERE, name)
-        if os.path.exists(path):
-            with open(path, "rb") as f:
-                h.update(f.read())
-    with open(os.path.join(assets(), "package"), "rb") as f:
+        with open(os.path.join(HERE, name), "rb") as f:
+            h.update(f.read())
+    with open(os.path.join(assets(), "stamp"), "rb") as f:
         h.update(f.read())
+    for inside, source in sorted(base_files().items()):
+        h.update(inside.encode())
+        if isinstance(source, str):
+            st = os.stat(source)
+            h.update(f"{st.st_size} {st.st_mtime}".encode())
     return h.hexdigest()[:10]

@@ -157,6 +157,8 @@ def follow(fd, plan, collector):
                 write_all(1, payload)
             elif kind == "E":
                 write_all(2, payload)
+            elif kind == "S" and plan.verbose:
+                print(f"lab: {payload.decode()}", file=sys.stderr)
             elif kind == "F":
                 collector.add(payload)
             elif kind == "X":
@@ -197,7 +199,7 @@ def run_simulated(plan):
     end = None
     try:
         disk = os.path.join(run_dir, "disk")
-        payload.make_disk(disk, plan, plan.assets, os.path.join(folder, "agent"), script_inside(plan))
+        payload.make_disk(disk, plan, os.path.join(folder, "agent"), script_inside(plan))
         if plan.verbose:
             print(f"lab: packed the run's disk in {time.monotonic() - started:.1f} s", file=sys.stderr)
         fd, end = machine.start_run(disk, run_dir)
@@ -260,7 +262,7 @@ def parse(argv):
     p.add_argument("--no-daemons", action="store_true", help="do not start tessera on the nodes")
     p.add_argument("--timeout", type=float, default=3600, metavar="SECONDS", help="wall time that CMD may take (default 3600)")
     p.add_argument("--build", default=os.path.join(TREE, "build"), metavar="DIR", help="build directory that tessera comes from (default build)")
-    p.add_argument("--state", default=os.path.join(TREE, ".lab"), metavar="DIR", help="where booted labs are kept (default .lab)")
+    p.add_argument("--state", default=os.environ.get("TESSERA_LAB_STATE") or os.path.join(TREE, ".lab"), metavar="DIR", help="where booted labs are kept (default $TESSERA_LAB_STATE or .lab)")
     p.add_argument("--stop", action="store_true", help="remove the kept labs and exit")
     p.add_argument("--boot", action="store_true", help="only boot the lab and keep it")
     p.add_argument("--verbose", action="store_true", help="say what things took, on stderr")

@@ -5,11 +5,8 @@ import os
 import subprocess
 import time
 
-from common import DISK_BYTES, HERE, NAMES, TREE, LabError, Tree, is_elf, libraries, run_tool, which
-
-RUN_TOOLS = ["sh", "bash", "ip", "tc", "taskset", "script", "setpriv", "strace", "perf"]
-# Programs that start programs: busybox's versions prefer its own applets to whatever PATH says.
-RUN_TOOLS += ["env", "timeout", "setsid", "nohup", "nice", "xargs"]
+from common import DISK_BYTES, NAMES, TREE, LabError, Tree, is_elf, libraries, run_tool, which
+from initrd import ASSETS, base_files
 
 NOT_SHIPPED = {".git", ".lab", "__pycache__"}
 
@@ -34,36 +31,26 @@ def ship_project(tree, build):
         tree.add_dir(build, lambda rel, d: not (rel.endswith((".o", ".a", ".p", ".d", ".ninja")) or os.path.basename(rel).startswith("meson-")))
 
 
-def elf_files(tree, folder):
-    """Programs under folder, for their libraries' sake."""
-    prefix = folder.lstrip("/") + "/"
-    found = []
-    for inside, host in tree.entries.items():
-        if inside.startswith(prefix) and isinstance(host, str) and os.access(host, os.X_OK) and is_elf(host):
-            found.append(host)
-    return found
-
-
-def ship_tools(tree, extra, shipped_programs):
-    programs = []
-    for name in RUN_TOOLS + extra:
-        path = name if "/" in name else which(name)
-        if path:
-            programs.append(path)
-            tree.add_file(path)
-            if "/" not in name and os.path.dirname(os.path.realpath(os.path.dirname(path))) not in ("/usr", "/"):
-                tree.add_link("/usr/bin/" + name, path)
-        elif name in extra:
+def ship_programs(tree, names, base):
+    """Programs asked for by --with, and the libraries of everything, except for what the booted machine has already."""
+    for name in names:
+        path = os.path.abspath(name) if "/" in name else which(name)
+        if not path or not os.path.exists(path):
             raise LabError(f"--with {name}: no such program on this machine")
-    for lib in libraries([p for p in programs if is_elf(p)] + shipped_programs):
+        tree.add_file(path)
+    programs = [p for p in tree.entries.values() if isinstance(p, str) and os.access(p, os.X_OK) and is_elf(p)]
+    for lib in libraries(programs):
         tree.add_file(lib)
+    for inside in base:
+        tree.entries.pop(inside, None)
 
 
-def ship_base(tree, asset_dir, agent):
+def ship_system(tree, asset_dir, agent, base):
     tree.add_file(agent, "/.lab/agent")
+    tree.add_link("/.lab/bin/on", "../agent")
     tree.add_file(os.path.join(asset_dir, "busybox"), "/usr/bin/busybox")
     applets = run_tool(os.path.join(asset_dir, "busybox"), "--list", stdout=subprocess.PIPE).stdout.decode().split()
-    present = {os.path.basename(p) for p in tree.entries if "/bin/" in "/" + p or "/sbin/" in "/" + p}
+    present = {os.path.basename(p) for p in [*tree.entries, *base] if "bin/" in p}
     for a in applets:
         if a not in present:
             tree.add_link("/usr/bin/" + a, "busybox")
@@ -75,29 +62,26 @@ def ship_base(tree, asset_dir, agent):
     tree.add_text("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n")
     hosts = "127.0.0.1 localhost\n" + "".join(f"10.77.0.{i + 1} node{n} {n.lower()}\n" for i, n in enumerate(NAMES))
     tree.add_text("/etc/hosts", hosts)
-    for name in ("vmlinuz", "vmlinux", "config", "release", "package", "busybox", "initrd", "initrd.gz"):
-        path = os.path.join(asset_dir, name)
-        if os.path.exists(path):
-            tree.add_file(path)
+    for name in ("config", "release", "package", "busybox"):
+        tree.add_file(os.path.join(asset_dir, name))
+    for name in ASSETS:  # the booted machine holds them in memory; outer-init mounts them there
+        tree.entries.pop(os.path.join(asset_dir, name).lstrip("/"), None)
+        tree.add_link(os.path.join(asset_dir, name), "/.lab/assets/" + name)
 
 
-def make_disk(out, plan, asset_dir, agent, script):
-    tree = Tree()
+def make_disk(out, plan, agent, script):
+    tree, base = Tree(), base_files()
     ship_project(tree, plan.build)
-    programs = elf_files(tree, plan.build)
     for share in plan.shares:
         if os.path.isdir(share):
             tree.add_dir(share)
-            programs += elf_files(tree, share)
         elif os.path.isfile(share):
             tree.add_file(share)
-            programs += [share] if is_elf(share) else []
         else:
             raise LabError(f"--share {share}: no such file or directory")
-    ship_tools(tree, plan.programs, programs)
-    ship_base(tree, asset_dir, agent)
+    ship_programs(tree, plan.programs, base)
+    ship_system(tree, plan.assets, agent, base)
     tree.add_text("/.lab/run", script, executable=True)
-    tree.add_file(os.path.join(HERE, "on"), "/.lab/bin/on")
     tree.add_text("/.lab/now", f"{time.time():.0f}\n")
     if os.path.exists(out):
         os.unlink(out)
