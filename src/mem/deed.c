@@ -51,27 +51,27 @@ static bool deed_wanted(const struct engine_note *note)
 	return note->want >= WANT_READ && note->want <= WANT_UPGRADE;
 }
 
-/* The frame is about to come: the thread that waits for it cannot have run yet. */
-static void deed_arriving(struct engine *e, uint64_t page)
+/* Whom a hold of this page protects. Its CPU clock was read when it began to wait; it has not run since. */
+static struct hold_for deed_waiter(const struct engine *e, uint32_t tid)
 {
-	const struct engine_note *note = &e->note[page];
+	const struct engine_thread *t = &e->thread[tid % ENGINE_THREADS];
 
-	e->waking = (struct hold_for){0};
-	if (deed_wanted(note))
-		e->waking = (struct hold_for){.tid = note->tid, .cpu_ns = engine_cpu_ns(note->tid)};
+	return t->clock.tid == tid ? t->clock : (struct hold_for){0};
 }
 
-/* It goes on. */
+/* A thread that waited goes on. */
 static void deed_arrived(struct engine *e, uint64_t page)
 {
 	struct engine_note *note = &e->note[page];
 	uint64_t ns = (uint64_t)((uint32_t)(engine_clock_ns() >> 6) - note->since) << 6;
 
 	if (deed_wanted(note)) {
+		e->waking = deed_waiter(e, note->tid);
 		histogram_add(&e->tally.wait[note->want - WANT_READ], ns);
 		e->trip_ns = ns < e->trip_ns ? ns : e->trip_ns + e->trip_ns / 1024 + 1;
 	}
 	note->chance = note->want != WANT_AHEAD;
+	e->ahead -= note->want == WANT_AHEAD;
 	note->want = WANT_NONE;
 }
 
@@ -79,10 +79,8 @@ static int deed_install(struct engine *e, uint64_t page, const struct page_actio
 {
 	enum page_bytes form;
 	const uint8_t *bytes = deed_bytes(e, a->bytes, data, &form);
-	int err;
+	int err = uffd_install(&e->uffd, page, bytes ? bytes : zero_page, a->state == PAGE_M);
 
-	deed_arriving(e, page);
-	err = uffd_install(&e->uffd, page, bytes ? bytes : zero_page, a->state == PAGE_M);
 	tally_add(&e->tally.installs, 1);
 	if (!bytes)
 		tally_add(&e->tally.installs_zero, 1);
@@ -93,10 +91,8 @@ static int deed_install(struct engine *e, uint64_t page, const struct page_actio
 
 static int deed_upgrade(struct engine *e, uint64_t page)
 {
-	int err;
+	int err = uffd_upgrade(&e->uffd, page);
 
-	deed_arriving(e, page);
-	err = uffd_upgrade(&e->uffd, page);
 	if (!err)
 		deed_arrived(e, page);
 	return err;

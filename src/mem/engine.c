@@ -145,6 +145,8 @@ void engine_fini(struct engine *e)
 
 /* One event of one page. */
 
+static void engine_local(struct engine *e, uint64_t page, enum page_event_kind kind);
+
 static uint32_t engine_ticks(const struct engine *e)
 {
 	return (uint32_t)(e->now_ns >> 6) | 1;
@@ -189,17 +191,33 @@ static void engine_account(struct engine *e, uint64_t page, bool here, struct pa
 		e->recalls--;
 }
 
+/* Before a step, which may begin a hold: when nearly all are in use, end the earliest early. That costs progress at worst, and so many at once are
+ * rare: a burst of first touches. The steps made here end a hold for each they begin. */
+static void engine_hold_room(struct engine *e)
+{
+	enum { SPARE = 64 };
+	struct hold h;
+
+	while (!e->ending && !engine_failed(e) && e->holds.n > HOLDS_MAX - SPARE && hold_end(&e->holds, UINT64_MAX, &h)) {
+		e->ending = true;
+		engine_local(e, h.page, PAGE_EV_HOLD_END);
+		e->ending = false;
+	}
+}
+
 /* Decide and do. -EPROTO: the message may not be; nothing was done. */
 static int engine_step(struct engine *e, uint64_t page, const struct page_event *ev, const uint8_t *data)
 {
 	node_t home = ram_page_home(e->config.ram, page);
 	bool here = node_eq(home, e->config.self);
-	struct page was = e->page[page];
+	struct page was;
 	struct page_actions todo;
 	int err;
 
+	engine_hold_room(e);
 	if (engine_failed(e))
 		return 0;
+	was = e->page[page];
 	err = page_step(&e->page[page], here ? &e->dir[page] : NULL, e->config.self, home, ev, &todo);
 	if (err)
 		return err;
@@ -256,13 +274,25 @@ static bool engine_admit(struct engine *e, uint64_t page)
 
 /* Faults. */
 
-static void engine_heat(struct engine *e, uint64_t page, uint32_t tid)
+static struct engine_thread *engine_thread(struct engine *e, uint32_t tid)
 {
 	struct engine_thread *t = &e->thread[tid % ENGINE_THREADS];
 
-	if (t->tid != tid)
-		*t = (struct engine_thread){.tid = tid};
-	e->note[page].heat = hold_heat(&t->recent, page, e->note[page].heat);
+	if (t->clock.tid != tid)
+		*t = (struct engine_thread){.clock.tid = tid};
+	if (e->waiters < ARRAY_LEN(e->waiting))
+		e->waiting[e->waiters++] = (uint8_t)(tid % ENGINE_THREADS);
+	return t;
+}
+
+/* Read the CPU clocks of the threads that began to wait: after their requests have left, so that the time it takes is hidden in the round trip. */
+static void engine_read_clocks(struct engine *e)
+{
+	while (e->waiters) {
+		struct hold_for *clock = &e->thread[e->waiting[--e->waiters]].clock;
+
+		clock->cpu_ns = engine_cpu_ns(clock->tid);
+	}
 }
 
 /* A request for 'page' went out. */
@@ -272,17 +302,25 @@ static void engine_wanted(struct engine *e, uint64_t page, enum engine_want want
 	uint16_t hot = atomic_load_explicit(&e->hot[page], memory_order_relaxed);
 
 	note->since = engine_ticks(e);
+	e->ahead -= note->want == WANT_AHEAD;
+	e->ahead += want == WANT_AHEAD;
 	note->want = (uint8_t)want;
 	note->tid = tid;
 	if (want == WANT_AHEAD)
 		return;
-	engine_heat(e, page, tid);
+	note->heat = hold_heat(&engine_thread(e, tid)->recent, page, note->heat);
 	if (hot < UINT16_MAX)
 		atomic_store_explicit(&e->hot[page], (uint16_t)(hot + 1), memory_order_relaxed);
 	if (want == WANT_READ)
 		tally_add(&e->tally.reads, 1);
 	else
 		tally_add(want == WANT_WRITE ? &e->tally.writes : &e->tally.upgrades, 1);
+}
+
+/* A page homed here that nobody has touched: its first reader gets it writable, which spares the fault of the write that mostly follows. */
+static bool engine_fresh(const struct engine *e, uint64_t page)
+{
+	return engine_homed_here(e, page) && e->page[page].state == PAGE_I && !e->dir[page].touched;
 }
 
 /* Count a fault that page_step() has taken, and note for whom a request went out. */
@@ -317,8 +355,9 @@ static void engine_ahead(struct engine *e, uint64_t page, bool write)
 {
 	struct page was = e->page[page];
 
-	if (was.pending != PAGE_IDLE || was.state >= (write ? PAGE_M : PAGE_S) || !engine_admit(e, page))
+	if (was.pending != PAGE_IDLE || was.state >= (write ? PAGE_M : PAGE_S) || e->ahead >= ENGINE_AHEAD_MAX || !engine_admit(e, page))
 		return;
+	write |= engine_fresh(e, page);
 	engine_local(e, page, write ? PAGE_EV_WRITE : PAGE_EV_PREFETCH);
 	if (e->page[page].pending == PAGE_IDLE)
 		return;
@@ -353,7 +392,7 @@ static void engine_fault(struct engine *e, const struct uffd_fault *f)
 			engine_fail(e, STOP_NODE_ERROR, e->config.self, "its kernel refused to wake a thread");
 		return;
 	}
-	engine_local(e, f->page, f->write ? PAGE_EV_WRITE : PAGE_EV_READ);
+	engine_local(e, f->page, f->write || engine_fresh(e, f->page) ? PAGE_EV_WRITE : PAGE_EV_READ);
 	engine_classify(e, f, was, touched);
 	engine_stream(e, f->page, f->write);
 }
@@ -477,7 +516,7 @@ void engine_receive(struct engine *e, unsigned n)
 /* A recall waits for this hold: has the thread it protects had a CPU since its page came? */
 static bool engine_has_run(const struct hold *h)
 {
-	enum { RAN_NS = 1000 };
+	enum { RAN_NS = 3000 }; /* its last steps before it slept may be counted in; waking alone takes about as long */
 
 	return h->who.tid == 0 || engine_cpu_ns(h->who.tid) - h->who.cpu_ns >= RAN_NS;
 }
@@ -502,9 +541,6 @@ void engine_begin(struct engine *e)
 	e->now_ns = engine_clock_ns();
 	while (!engine_failed(e) && hold_end(&e->holds, e->now_ns, &h))
 		engine_hold_end(e, &h);
-	/* Room for the holds of this round; a hold that ends early costs progress at worst, and so many at once do not happen. */
-	while (!engine_failed(e) && e->holds.n > HOLDS_MAX / 2 && hold_end(&e->holds, UINT64_MAX, &h))
-		engine_local(e, h.page, PAGE_EV_HOLD_END);
 }
 
 static void engine_retry(struct engine *e)
@@ -529,6 +565,7 @@ void engine_end(struct engine *e)
 	for (unsigned n = 0; n < e->config.nodes; n++)
 		if (e->unsent & 1u << n || e->stuck & 1u << n)
 			engine_flush(e, n);
+	engine_read_clocks(e);
 }
 
 uint64_t engine_due_ns(const struct engine *e)

@@ -15,7 +15,11 @@
 #include "net/link.h"
 #include "proto/page.h"
 
-enum { ENGINE_DEFERRED_MAX = 256, ENGINE_THREADS = 128 };
+enum {
+	ENGINE_DEFERRED_MAX = 256,
+	ENGINE_THREADS = 128,
+	ENGINE_AHEAD_MAX = 256, /* prefetches on their way at once; with PAGER_OUT_BYTES and the vCPUs' own requests this bounds what a peer may owe us */
+};
 
 /* What a node remembers of a page besides its coherence state. Times count 64 ns and wrap after 4.5 minutes; they only steer heuristics and statistics. */
 struct engine_note {
@@ -29,7 +33,7 @@ struct engine_note {
 
 /* A thread that faults. Two with one place in the table disturb each other's memory, no more. */
 struct engine_thread {
-	uint32_t tid;
+	struct hold_for clock; /* cpu_ns: when it last began to wait for another node */
 	struct hold_recent recent;
 };
 
@@ -57,10 +61,14 @@ struct engine {
 
 	struct cache cache;
 	struct holds holds;
+	bool ending; /* a hold is being ended early to make room */
 	struct streams streams;
 	struct hold_for waking; /* for whom the page is that this step installs or upgrades */
 	uint64_t trip_ns;       /* about the least that a request has taken lately */
 	struct engine_thread thread[ENGINE_THREADS];
+	uint8_t waiting[UFFD_BATCH]; /* places in thread[] of those that began to wait in this round */
+	unsigned waiters;
+	unsigned ahead;   /* requests on their way with want WANT_AHEAD */
 	unsigned recalls; /* recalls that wait for a hold to end */
 	struct uffd_fault deferred[ENGINE_DEFERRED_MAX]; /* faults that wait for room in the cache */
 	unsigned deferrals;

@@ -91,7 +91,7 @@ static bool pager_poll(struct pager *p, struct epoll_event *ev, int *n)
 	return *n != 0;
 }
 
-/* Poll for at most the current spin time. The yield lets a thread that shares our CPU run meanwhile. */
+/* Poll for at most the current spin time. The yields let those who share our CPU run meanwhile: on a busy host they are the ones we wait for. */
 static bool pager_spin(struct pager *p, struct epoll_event *ev, int *n, uint64_t due_ns)
 {
 	uint64_t now = engine_clock_ns(), end = now + p->spin_ns;
@@ -135,7 +135,7 @@ static int pager_wait(struct pager *p, struct epoll_event *ev)
 	uint64_t due_ns = engine_due_ns(&p->engine);
 	int n;
 
-	if (pager_poll(p, ev, &n) || pager_spin(p, ev, &n, due_ns))
+	if (p->spin_ns && (pager_poll(p, ev, &n) || pager_spin(p, ev, &n, due_ns)))
 		return n;
 	return pager_block(p, ev, due_ns);
 }

@@ -24,7 +24,7 @@ enum {
 	PAGER_SPIN_US = 50,
 	PAGER_PREFETCH_PAGES = 32,
 	PAGER_CACHE_PAGES_MIN = 256, /* less cannot hold what a few vCPUs' instructions need at once */
-	PAGER_OUT_BYTES = 4 << 20,   /* output queue for one peer; a peer that lets it fill up is taken for lost */
+	PAGER_OUT_BYTES = 8 << 20,   /* output queue for one peer: twice what it can have asked for; a peer that lets it fill up is taken for lost */
 };
 
 /* Zero means the default named above, except where said. */

@@ -32,7 +32,8 @@ TEST(one_node_alone_goes_through_the_pager)
 	for (unsigned i = 0; i < 64; i++)
 		CHECK_EQ(*bed_word(&b, 0, i, 7), i + 1);
 	BED_AWAIT(bed_stats(&b, 0).local_zero + bed_stats(&b, 0).local + bed_stats(&b, 0).duplicates == bed_stats(&b, 0).faults);
-	CHECK_EQ(bed_stats(&b, 0).local_zero, 64);
+	CHECK_EQ(bed_stats(&b, 0).local_zero, 64); /* the reads got the pages writable: no second fault */
+	CHECK_EQ(bed_stats(&b, 0).local, 0);
 	CHECK_EQ(bed_stats(&b, 0).reads + bed_stats(&b, 0).writes + bed_stats(&b, 0).upgrades, 0);
 	bed_drop(&b);
 }
@@ -254,6 +255,55 @@ TEST(a_message_of_the_other_stream_stops_the_vm)
 	uint8_t bytes[64];
 
 	check_malice(self, bytes, peer_put_ioapic_eoi(&m, bytes, sizeof bytes));
+}
+
+/* A page stream to a node 1 that the test plays itself. */
+static int fake_peer;
+
+static void with_fake_peer(struct pager_config *c, unsigned n)
+{
+	int pair[2] = {-1, -1};
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0 && n == 0) {
+		c->nodes = 2;
+		c->fds[1] = pair[0];
+		fake_peer = pair[1];
+	}
+}
+
+TEST(a_peer_that_does_not_take_its_pages_is_taken_for_lost)
+{
+	enum { PAGES = 8192 };
+	uint8_t bytes[64];
+
+	BED(b, 1, PAGES, 0, with_fake_peer);
+	for (unsigned page = 0; page < PAGES; page++)
+		*bed_word(&b, 0, page, 0) = page + 1;
+	for (unsigned page = 0; page < PAGES && !b.stop[0].calls;) { /* a dead pager does not read */
+		struct peer_page_get_s m = {.gfn = page};
+		size_t n = peer_put_page_get_s(&m, bytes, sizeof bytes);
+
+		page += send(fake_peer, bytes, n, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)n;
+	}
+	bed_wait_stop(&b, 0);
+	CHECK_EQ(b.stop[0].reason, STOP_LOST);
+	CHECK_EQ(b.stop[0].node.v, 1);
+	CHECK_EQ(b.stop[0].calls, 1);
+	close(fake_peer);
+	bed_drop(&b);
+}
+
+TEST(a_burst_of_first_touches_does_not_run_out_of_holds)
+{
+	enum { PAGES = 16384 };
+
+	BED(b, 1, PAGES, 0, NULL);
+	for (unsigned page = 0; page < PAGES; page++)
+		*bed_word(&b, 0, page, 0) = page + 1;
+	for (unsigned page = 0; page < PAGES; page++)
+		CHECK_EQ(*bed_word(&b, 0, page, 0), page + 1);
+	CHECK(bed_stats(&b, 0).faults < PAGES / 8);
+	bed_drop(&b);
 }
 
 static void tiny_cache(struct pager_config *c, unsigned n)
