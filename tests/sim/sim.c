@@ -109,8 +109,10 @@ static void trouble(struct sim *s)
 		crash(s, a);
 	if (s->plan == SIM_HANG)
 		hang(s, a, 3 * SIM_SILENCE_US);
-	if (s->plan == SIM_SHORT_HANG)
+	if (s->plan == SIM_SHORT_HANG) {
 		hang(s, a, SIM_SILENCE_US / 4);
+		s->until_us += SIM_SILENCE_US / 4;
+	}
 	if (s->plan == SIM_NONSENSE)
 		nonsense(s, a);
 }
