@@ -1,6 +1,7 @@
 /* See vms.h. */
 #include "node/vms.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -220,6 +221,20 @@ void vms_take_status(struct daemon *d, const char *from, const uint8_t *body, si
 		.what = channel_text("the VM is over"));
 }
 
+/* Two nodes started a VM of one name at once: all daemons agree that the one with the smaller id goes on, unless the other was there before. */
+static void settle_name(struct daemon *d, const struct control_vm_line *other)
+{
+	struct failure f = {0};
+	struct vm *vm = d->vms;
+
+	while (vm && !(strcmp(vm->name, other->vm.s) == 0 && vms_mine(vm) && vm->state == CONTROL_VM_STARTING))
+		vm = vm->next;
+	if (!vm || other->state > CONTROL_VM_RUNNING || (other->state == CONTROL_VM_STARTING && vm->id < other->vm_id))
+		return;
+	failure_set(&f, -EEXIST, "choose another --name", "a VM named %s was started from node %s at the same time", vm->name, other->coordinator.s);
+	birth_fail(vm, &f);
+}
+
 static void take_line(struct daemon *d, const char *from, const struct control_vm_line *in)
 {
 	struct vm *vm = vms_by_id(d, in->vm_id);
@@ -231,6 +246,7 @@ static void take_line(struct daemon *d, const char *from, const struct control_v
 		vm = vms_add(d, in->vm_id, in->vm.s, from);
 	if (!vm)
 		return;
+	settle_name(d, in);
 	vm->parts = 0;
 	vm->state = in->state;
 	vm->cpus = in->cpus;

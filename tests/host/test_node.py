@@ -204,6 +204,33 @@ def name_taken(c):
     c.ok("kill", "v1", "--node", "B")
 
 
+def name_raced(c):
+    c.up("A", "B", lend="cpus=16,memory=512M")
+    for k in range(20):
+        both = [c.client("run", "--fake", "--name", f"v{k}", "--place", f"{n}:1:4M", "--detach", "--node", n) for n in "AB"]
+        for p in both:
+            p.communicate(timeout=LIMIT_S)
+        check(all(p.returncode in (0, 3) for p in both), f"each runs or is refused: {[p.returncode for p in both]}")
+        names = [v["vm"] for v in c.ls("A")["vms"] if v["state"] == "running"]
+        check(names.count(f"v{k}") <= 1, f"one of a name: {names}")
+        c.run("kill", f"v{k}", "--node", "A")
+    c.wait_free("A")
+
+
+def sixteen_nodes(c):
+    names = [f"n{k:02}" for k in range(16)]
+    c.up(*names, lend="cpus=4,memory=64M")
+    c.ok("run", "--fake", "--name", "big", "--place", ",".join(f"{n}:4" for n in names), "--memory", "1G", "--detach", "--node", "n00")
+    check(len(c.fragments()) == 16, "a fragment a node")
+    info = json.loads(c.ok("info", "big", "--json", "--node", "n15"))
+    check(info["cpus"] == 64 and [v for p in info["parts"] for v in p["vcpus"]] == list(range(64)), "64 vCPUs in order")
+    c.refused(3, "n15 has nothing left to lend", "run", "--fake", "--name", "more", "--node", "n15")
+    os.kill(c.fragments()["n07", "big"], signal.SIGKILL)
+    end = c.wait_state("n00", "big", "ended")["end"]
+    check(end["node"] == "n07", f"all agree on who died: {end}")
+    check(not c.fragments(), "nothing of it is left")
+
+
 def births_that_fail(c):
     c.up("A", "B", "C")
     for step in ("prepare", "connect", "start"):
@@ -417,7 +444,7 @@ def doctor(c):
 
 
 TESTS = {f.__name__: f for f in (join, join_waits, same_name, other_version, run_and_end, run_again_at_once, foreground, console, detach_key, client_signals,
-                                 refusals, name_taken, births_that_fail, daemon_dies_in_birth, birth_killed, fragment_stopped,
+                                 refusals, name_taken, name_raced, sixteen_nodes, births_that_fail, daemon_dies_in_birth, birth_killed, fragment_stopped,
                                  fragment_killed, daemon_restarts, vm_ends_without_daemon, daemon_stopped,
                                  stop_and_kill, quit_verb, garbage, doctor)}
 
