@@ -267,7 +267,7 @@ static void on_failed(struct vm *vm, const char *from, const struct control_part
 
 	failure_set(&f, in->code ? -(int)in->code : -EIO, in->todo.s, "%s", in->what.s);
 	TEXT_SET(f.node, *in->node.s ? in->node.s : from);
-	if (vm->failure.err == -EIO)
+	if (vm->failure.err == -EIO && f.err != -ECANCELED)
 		vm->failure = f; /* its neighbours' "the stream to it broke" came first */
 	if (vm->state == CONTROL_VM_STARTING)
 		birth_fail(vm, &f);

@@ -347,7 +347,7 @@ static void on_stop(struct fragment *g, const uint8_t *body, size_t bytes)
 		if (write(g->cancel_fd, &one, sizeof one) < 0)
 			log_warn("cannot cancel: %s", strerror(errno));
 	}
-	if (g->machine && g->step != STEP_PREPARE)
+	if (g->step != STEP_PREPARE && g->machine)
 		g->ops->stop(g->machine, in.reason, about, in.what.s);
 	else
 		on_ended(g, in.reason, about, in.what.s);
@@ -360,7 +360,7 @@ static void stat_line(void *to, const char *key, uint64_t value)
 
 static void on_ask_stats(struct fragment *g)
 {
-	if (g->machine && g->state == CONTROL_PART_STARTED)
+	if (g->state == CONTROL_PART_STARTED && g->machine)
 		g->ops->stats(g->machine, stat_line, g->daemon);
 	CHANNEL_SEND(g->daemon, end, );
 }
@@ -386,7 +386,7 @@ static void on_keys(struct fragment *g, const uint8_t *body, size_t bytes)
 {
 	struct control_console_in in;
 
-	if (!control_get_console_in(body, bytes, &in) && g->machine && g->state == CONTROL_PART_STARTED)
+	if (!control_get_console_in(body, bytes, &in) && g->state == CONTROL_PART_STARTED && g->machine)
 		g->ops->console_input(g->machine, in.bytes.at, in.bytes.bytes);
 }
 
@@ -415,7 +415,7 @@ static void from_daemon(void *owner, struct channel *c, unsigned id, const uint8
 		on_stop(g, body, bytes);
 		break;
 	case CONTROL_part_button:
-		if (g->machine && g->state == CONTROL_PART_STARTED)
+		if (g->state == CONTROL_PART_STARTED && g->machine)
 			g->ops->power_button(g->machine);
 		break;
 	case CONTROL_part_ask_status:

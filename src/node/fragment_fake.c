@@ -128,14 +128,11 @@ static void end(struct fragment_machine *m, enum stop_reason reason, node_t abou
 		m->calls.ended(m->calls.owner, reason, about, what);
 }
 
-static void tell_peers(struct fragment_machine *m)
+static void tell_peers(struct fragment_machine *m, const struct peer_stop *stop)
 {
-	struct peer_stop stop = {.reason = (uint8_t)m->reason, .node = m->about.v};
 	uint8_t frame[WIRE_FRAME_MAX];
-	size_t bytes;
+	size_t bytes = peer_put_stop(stop, frame, sizeof frame);
 
-	wire_set_text(&stop.what, m->what);
-	bytes = peer_put_stop(&stop, frame, sizeof frame);
 	for (unsigned k = 0; k < m->config->nodes; k++)
 		if (m->mesh.fd[k][MESH_BUS] >= 0 && write(m->mesh.fd[k][MESH_BUS], frame, bytes) < 0)
 			continue; /* it is gone, and others tell why */
@@ -164,6 +161,7 @@ static void *watch(void *arg)
 	struct fragment_machine *m = arg;
 	struct pollfd p[NODES_MAX + 1] = {{.fd = m->stop_fd, .events = POLLIN}};
 	unsigned nodes = m->config->nodes;
+	struct peer_stop stop;
 
 	for (unsigned k = 0; k < nodes; k++)
 		p[k + 1] = (struct pollfd){.fd = m->mesh.fd[k][MESH_BUS], .events = POLLIN};
@@ -171,8 +169,12 @@ static void *watch(void *arg)
 		for (unsigned k = 0; k < nodes; k++)
 			if (p[k + 1].revents)
 				heard(m, k);
-	tell_peers(m);
-	m->calls.ended(m->calls.owner, m->reason, m->about, m->what);
+	pthread_mutex_lock(&m->lock);
+	stop = (struct peer_stop){.reason = (uint8_t)m->reason, .node = m->about.v};
+	wire_set_text(&stop.what, m->what);
+	pthread_mutex_unlock(&m->lock);
+	tell_peers(m, &stop);
+	m->calls.ended(m->calls.owner, stop.reason, (node_t){stop.node}, stop.what.s);
 	return NULL;
 }
 
