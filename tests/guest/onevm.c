@@ -28,6 +28,10 @@ struct onevm {
 	int ended; /* eventfd, counts why + 1 */
 	const char *press_at;
 	size_t press_seen; /* bytes of press_at the console has just said */
+	int room; /* eventfd of console_room */
+	uint8_t keys[256]; /* read from stdin, keys_left of them from keys_at not yet taken */
+	size_t keys_at, keys_left;
+	bool stdin_over;
 };
 
 static void on_end(void *owner, enum machine_end why, const char *text)
@@ -62,6 +66,15 @@ static void on_console(void *owner, const void *bytes, size_t n)
 		bytes = (const char *)bytes + put;
 		n -= (size_t)put;
 	}
+}
+
+static void on_console_room(void *owner)
+{
+	struct onevm *o = owner;
+	uint64_t one = 1;
+
+	if (write(o->room, &one, sizeof one) < 0)
+		abort();
 }
 
 static int usage(void)
@@ -132,7 +145,7 @@ static int load(struct onevm *o, const struct topology *topology, struct failure
 static int start(struct onevm *o, struct failure *f)
 {
 	struct machine_config m = {.topology = {.nodes = (unsigned)o->nodes, .vcpus = (unsigned)o->cpus}, .vcpus_here = UINT64_MAX, .devices_here = true,
-		.ram = &o->ram, .cpuid = &o->cpuid, .hooks = {.owner = o, .end = on_end, .console = on_console}};
+		.ram = &o->ram, .cpuid = &o->cpuid, .hooks = {.owner = o, .end = on_end, .console = on_console, .console_room = on_console_room}};
 	int err = make_ram(o, f);
 
 	for (unsigned i = 0; i < o->cpus; i++)
@@ -148,24 +161,38 @@ static int start(struct onevm *o, struct failure *f)
 	return err ? err : machine_start(o->machine, f);
 }
 
+/* Hand keys to the guest; what it does not take waits, and stdin with it, until on_console_room(). */
+static void type(struct onevm *o, struct pollfd *in, struct pollfd *room)
+{
+	uint64_t count;
+	ssize_t n;
+
+	if (room->revents && read(o->room, &count, sizeof count) < 0)
+		abort();
+	if (o->keys_left == 0 && in->revents) {
+		n = read(STDIN_FILENO, o->keys, sizeof o->keys);
+		o->keys_left = n > 0 ? (size_t)n : 0;
+		o->keys_at = 0;
+		o->stdin_over = n <= 0;
+	}
+	if (o->keys_left) {
+		size_t taken = machine_console_input(o->machine, o->keys + o->keys_at, o->keys_left);
+
+		o->keys_at += taken;
+		o->keys_left -= taken;
+	}
+	in->fd = o->keys_left || o->stdin_over ? -1 : STDIN_FILENO;
+}
+
 static enum machine_end run(struct onevm *o)
 {
-	struct pollfd fds[2] = {{.fd = o->ended, .events = POLLIN}, {.fd = STDIN_FILENO, .events = POLLIN}};
+	struct pollfd fds[3] = {{.fd = o->ended, .events = POLLIN}, {.fd = STDIN_FILENO, .events = POLLIN}, {.fd = o->room, .events = POLLIN}};
 	uint64_t why = 0;
 
-	while (poll(fds, 2, -1) >= 0 || errno == EINTR) {
-		char keys[256];
-		ssize_t n;
-
+	while (poll(fds, 3, -1) >= 0 || errno == EINTR) {
 		if (fds[0].revents && read(o->ended, &why, sizeof why) == sizeof why)
 			break;
-		if (!fds[1].revents)
-			continue;
-		n = read(STDIN_FILENO, keys, sizeof keys);
-		if (n <= 0)
-			fds[1].fd = -1;
-		else if (machine_console_input(o->machine, keys, (size_t)n) < (size_t)n)
-			fprintf(stderr, "onevm: the guest does not read its console\n");
+		type(o, &fds[1], &fds[2]);
 	}
 	return (enum machine_end)(why - 1);
 }
@@ -181,6 +208,7 @@ int main(int argc, char **argv)
 		return err;
 	log_init(getenv("ONEVM_DEBUG") ? LOG_DEBUG : LOG_INFO, "onevm");
 	o.ended = eventfd(0, EFD_CLOEXEC);
+	o.room = eventfd(0, EFD_CLOEXEC);
 	err = start(&o, &f);
 	if (err)
 		fprintf(stderr, "onevm: %s\n       %s\n", f.what, f.todo);
