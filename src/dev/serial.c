@@ -14,6 +14,8 @@ enum {
 	SERIAL_FIFO = 16,
 	SERIAL_TX_RING = 16384, /* powers of two: positions run freely and are masked */
 	SERIAL_RX_RING = 8192,
+	SERIAL_BURST = 4096, /* bytes received in one go while the guest has not seen "no interrupt pending": its handler must come to an end, for one that
+		gives up (Linux does after 512 rounds) with the line still up gets no further edge */
 	SERIAL_GATHER_US = 1000, /* how long the worker lets bytes come together: one wake-up a line instead of one a byte */
 };
 
@@ -40,6 +42,7 @@ struct serial {
 	bool line;              /* level last given to the sink */
 	bool input_refused;     /* room() is owed */
 	unsigned arrived;       /* bytes of rx that are in the receive FIFO */
+	unsigned burst;         /* bytes arrived since the guest last saw "no interrupt pending" */
 	uint64_t tx_head, tx_tail, rx_head, rx_tail;
 	uint8_t tx[SERIAL_TX_RING], rx[SERIAL_RX_RING];
 };
@@ -58,12 +61,15 @@ static unsigned serial_fifo_bytes(const struct serial *s)
 static void serial_receive(struct serial *s)
 {
 	uint64_t queued = s->rx_head - s->rx_tail;
-	unsigned room = serial_fifo_bytes(s);
+	unsigned room = serial_fifo_bytes(s), n;
 
-	if ((s->mcr & (MCR_RTS | MCR_LOOP)) != MCR_RTS)
+	if ((s->mcr & (MCR_RTS | MCR_LOOP)) != MCR_RTS || s->arrived >= room)
 		return;
-	if (s->arrived < room)
-		s->arrived = queued < room ? (unsigned)queued : room;
+	n = (queued < room ? (unsigned)queued : room) - s->arrived;
+	if (s->ier & IER_RDI && n > SERIAL_BURST - s->burst)
+		n = SERIAL_BURST - s->burst;
+	s->arrived += n;
+	s->burst = s->ier & IER_RDI ? s->burst + n : 0;
 }
 
 /* Highest-priority interrupt that is enabled and pending. */
@@ -99,6 +105,8 @@ static bool serial_queue_input(struct serial *s, uint8_t byte)
 {
 	if (s->rx_head - s->rx_tail == SERIAL_RX_RING)
 		return false;
+	if (s->rx_head == s->rx_tail)
+		s->burst = 0;
 	s->rx[s->rx_head++ % SERIAL_RX_RING] = byte;
 	return true;
 }
@@ -142,6 +150,8 @@ static uint8_t serial_read_iir(struct serial *s)
 
 	if (cause == IIR_THRI)
 		s->thre_due = false;
+	if (cause == IIR_NONE)
+		s->burst = 0;
 	return (uint8_t)(cause | (s->fcr & FCR_ENABLE ? IIR_FIFO : 0));
 }
 

@@ -210,6 +210,30 @@ TEST(serial_input_is_refused_when_full_and_asked_for_again)
 	rig_close(r);
 }
 
+TEST(serial_handler_comes_to_an_end)
+{
+	struct rig *r = rig_open();
+	static const uint8_t much[8000];
+	size_t read = 0;
+
+	out(r, FCR, 1);
+	out(r, MCR, 2);
+	out(r, IER, 1);
+	CHECK_EQ(serial_input(r->s, much, sizeof much), sizeof much);
+	for (unsigned rises = 1; read < sizeof much; rises++) {
+		size_t burst = 0;
+
+		CHECK_EQ(r->f.rises[IRQ], rises); /* what is left comes with a fresh edge */
+		for (; !(in(r, IIR) & 1); burst++) /* and does not come for ever, however fast the far end types */
+			in(r, DATA);
+		CHECK(burst > 0 && burst <= 4096);
+		read += burst;
+	}
+	CHECK_EQ(read, sizeof much);
+	CHECK_EQ(r->f.level[IRQ], false);
+	rig_close(r);
+}
+
 /* Another thread types while the guest polls: nothing is lost, nothing comes twice. */
 static void *typist(void *arg)
 {
