@@ -36,6 +36,16 @@ await_daemon() {{
 		sleep 0.01
 	done
 }}
+
+# await_cluster NAME COUNT: until that node's daemon is linked with all the others.
+await_cluster() {{
+	tries=0
+	until [ "$(on "$1" tessera ls --json 2>/dev/null | grep -cE '"state": "(here|up)"')" = "$2" ]; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 1000 ] || {{ fail "node $1 does not find the others:"; cat /run/lab/*.log >&2; return 125; }}
+		sleep 0.05
+	done
+}}
 """
 
 
@@ -68,6 +78,8 @@ def run_script(plan, extra_exports=None, on_dir="/.lab/bin"):
         for i in range(plan.nodes):
             join = f" 10.77.0.1:{PORT}" if i else ""
             text += f"\tstart_daemon {NAMES[i]} {i + 1} {node_cpus(plan, i)}{join}\n\tawait_daemon {NAMES[i]} || return\n"
+        if plan.nodes > 1:
+            text += "".join(f"\tawait_cluster {n} {plan.nodes} || return\n" for n in NAMES[: plan.nodes])
     text += "\treturn 0\n}\n"
     text += f"cd {shlex.quote(plan.cwd)} 2>/dev/null || cd {shlex.quote(TREE)} || cd /\n"
     return text
