@@ -113,7 +113,7 @@ class Machine:
     def boot(self, progress, initrd):
         kernel = os.path.join(self.plan.assets, "vmlinux")
         memory_map = bootdisk.bochs_memory_map(self.plan.outer_memory)
-        bootdisk.make(self.path("disk"), self.folder, kernel, initrd, f"{KERNEL_ARGS} lab.nodes={self.plan.nodes}", memory_map, DISK_BYTES)
+        bootdisk.make(self.path("disk"), self.folder, kernel, initrd, f"{KERNEL_ARGS} lab.nodes={self.plan.machine_nodes}", memory_map, DISK_BYTES)
         process, master, frames = self._start()
         said = bytearray()
         threading.Thread(target=self._drain, args=(master, said), daemon=True).start()
@@ -148,7 +148,7 @@ class Machine:
         except OSError:
             pass
 
-    def start_run(self, disk, run_dir):
+    def start_run(self, disk, run_dir, _wire=None):
         """Returns (fd that frames come from, function that ends the run and frees everything)."""
         sock = self._connect()
         if not sock:

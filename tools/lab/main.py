@@ -21,6 +21,7 @@ import host  # noqa: E402
 import initrd  # noqa: E402
 import payload  # noqa: E402
 import tcg  # noqa: E402
+import wire  # noqa: E402
 from frames import Reader, write_all  # noqa: E402
 from common import NAMES, TREE, LabError  # noqa: E402
 from run_script import script_inside  # noqa: E402
@@ -53,11 +54,10 @@ class Plan:
     def __init__(self, options):
         self.nodes = options.nodes
         self.cpus_per_node = options.cpus_per_node
-        self.cpus = self.nodes * self.cpus_per_node
-        self.first_cpu = 0
         lend_cpus, self.lend_memory = parse_lend(options.lend, self.nodes)
         self.lend = f"cpus={lend_cpus or self.cpus_per_node},memory={self.lend_memory}M"
         self.kernels = options.kernels
+        self.cpu_list = list(range(self.cpus))
         self.sim = options.sim
         self.shares = [os.path.abspath(s) for s in options.share]
         self.programs = options.with_program
@@ -76,11 +76,21 @@ class Plan:
     def outer_memory(self):
         """MiB of the outer machine: fragments hold guest memory plus their own; the outer kernel, daemons and $LAB_OUT need the constant.
         Lending is a promise, so a limit below the sum only bites when guests touch all of it."""
-        wanted = -(-(768 + self.nodes * self.lend_memory * 5 // 4) // 256) * 256
+        wanted = -(-(768 + self.machine_nodes * self.lend_memory * 5 // 4) // 256) * 256
         return min(wanted, SIMULATORS[self.sim].MEMORY_LIMIT)
 
+    @property
+    def machine_nodes(self):
+        """Nodes that share one machine."""
+        return 1 if self.kernels == "separate" else self.nodes
+
+    @property
+    def cpus(self):
+        """Of one machine."""
+        return self.machine_nodes * self.cpus_per_node
+
     def key(self):
-        return f"{self.sim}-{self.nodes}x{self.cpus_per_node}-{self.outer_memory}M-{initrd.boot_version(self.sim)}"
+        return f"{self.sim}-{self.machine_nodes}x{self.cpus_per_node}-{self.outer_memory}M-{initrd.boot_version(self.sim)}"
 
 
 class Progress:
@@ -188,6 +198,49 @@ def boot_if_needed(plan, machine, folder):
             print(f"lab: booted in {time.monotonic() - progress.start:.1f} s", file=sys.stderr)
 
 
+def start_machine(plan, machine, run_dir, index=0, wire=None):
+    """Pack the disk of one machine's run and start it. Returns what Machine.start_run does."""
+    os.makedirs(run_dir, exist_ok=True)
+    started = time.monotonic()
+    disk = os.path.join(run_dir, "disk")
+    payload.make_disk(disk, plan, os.path.join(machine.folder, "agent"), script_inside(plan, index))
+    if plan.verbose:
+        print(f"lab: packed a disk in {time.monotonic() - started:.1f} s", file=sys.stderr)
+    return machine.start_run(disk, run_dir, wire)
+
+
+def keep_log(fd, path):
+    """What another machine's agent says (its daemon's log) goes to a file."""
+    reader = Reader()
+    with open(path, "wb", buffering=0) as log:
+        while data := os.read(fd, 65536):
+            for kind, body in reader.feed(data):
+                if kind in "OE":
+                    log.write(body)
+
+
+def start_others(plan, machine, run_dir, ends):
+    """The machines of nodes B, C, ... when each has its own, and the wire between them."""
+    joined = wire.Wire(run_dir)
+    ends.append(joined.close)
+    for index in range(1, plan.nodes):
+        folder = os.path.join(run_dir, NAMES[index])
+        fd, end = start_machine(plan, machine, folder, index, joined)
+        ends.append(end)
+        threading.Thread(target=keep_log, args=(fd, os.path.join(folder, "daemon.log")), daemon=True).start()
+    return joined
+
+
+def save_logs(plan, run_dir, status):
+    if not plan.out:
+        return
+    os.makedirs(os.path.join(plan.out, "nodes"), exist_ok=True)
+    for name in NAMES[1 : plan.nodes] if plan.kernels == "separate" else "":
+        shutil.copy(os.path.join(run_dir, name, "daemon.log"), os.path.join(plan.out, "nodes", name + ".log"))
+    if status in (LAB_FAILED, TIMED_OUT):
+        shutil.copy(os.path.join(run_dir, "A", "console.log"), os.path.join(plan.out, "console.log"))
+
+
 def run_simulated(plan):
     plan.assets = common.assets()
     folder = os.path.join(plan.state, "labs", plan.key())
@@ -196,24 +249,20 @@ def run_simulated(plan):
     started = time.monotonic()
     os.makedirs(os.path.join(plan.state, "runs"), exist_ok=True)
     run_dir = tempfile.mkdtemp(dir=os.path.join(plan.state, "runs"))
-    end = None
+    ends = []
     try:
-        disk = os.path.join(run_dir, "disk")
-        payload.make_disk(disk, plan, os.path.join(folder, "agent"), script_inside(plan))
-        if plan.verbose:
-            print(f"lab: packed the run's disk in {time.monotonic() - started:.1f} s", file=sys.stderr)
-        fd, end = machine.start_run(disk, run_dir)
+        joined = start_others(plan, machine, run_dir, ends) if plan.kernels == "separate" else None
+        fd, end = start_machine(plan, machine, os.path.join(run_dir, "A"), 0, joined)
+        ends.append(end)
         collector = Collector(plan.out)
         status = follow(fd, plan, collector)
         collector.unpack()
+        save_logs(plan, run_dir, status)
         if plan.verbose:
             print(f"lab: the run took {time.monotonic() - started:.1f} s in all", file=sys.stderr)
-        if status in (LAB_FAILED, TIMED_OUT) and plan.out:
-            os.makedirs(plan.out, exist_ok=True)
-            shutil.copy(os.path.join(run_dir, "console.log"), os.path.join(plan.out, "console.log"))
         return status
     finally:
-        if end:
+        for end in reversed(ends):
             end()
         shutil.rmtree(run_dir, ignore_errors=True)
 
@@ -239,7 +288,7 @@ def choose(plan):
             raise LabError("--kernels separate needs --sim tcg")
         plan.sim = "tcg"
     if plan.sim is None:
-        able, why = host.probe()
+        able, why = host.probe(plan.build)
         if plan.verbose:
             print(f"lab: host: {why}", file=sys.stderr)
         if able:

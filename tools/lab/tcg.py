@@ -26,12 +26,15 @@ def die_with_parent():
 class Qmp:
     """Just enough of QEMU's machine protocol."""
 
-    def __init__(self, path, process):
-        deadline = time.monotonic() + 30
+    def __init__(self, folder, process):
+        """Through /proc, since a socket's name must be short."""
+        deadline = time.monotonic() + 60
         self.sock = socket.socket(socket.AF_UNIX)
+        handle = os.open(folder, os.O_PATH)
         while True:
             try:
-                self.sock.connect(path)
+                self.sock.connect(f"/proc/self/fd/{handle}/qmp")
+                os.close(handle)
                 break
             except (FileNotFoundError, ConnectionRefusedError):
                 if process.poll() is not None or time.monotonic() > deadline:
@@ -79,25 +82,27 @@ class Machine:
     def kept(self):
         return os.path.exists(self.path("state"))
 
-    def _start(self, disk, console, qmp, shared, extra):
+    def _start(self, disk, console, shared, extra, net="hubport,id=net,hubid=0"):
         p = self.plan
         argv = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-machine", "pc,memory-backend=ram,usb=off", "-cpu", CPU]
         argv += ["-smp", str(p.cpus), "-m", f"{p.outer_memory}M", "-nodefaults", "-display", "none", "-no-reboot"]
         argv += ["-object", f"memory-backend-file,id=ram,size={p.outer_memory}M,mem-path={self.path('ram')},share={'on' if shared else 'off'}"]
-        argv += ["-drive", f"file={disk},format=raw,if=virtio,cache=unsafe", "-qmp", f"unix:{qmp},server=on,wait=off"]
+        argv += ["-drive", f"file={disk},format=raw,if=virtio,cache=unsafe", "-qmp", "unix:qmp,server=on,wait=off"]
+        argv += ["-netdev", net, "-device", "virtio-net-pci,netdev=net,romfile="]
         argv += ["-chardev", "stdio,id=e9,signal=off", "-device", "isa-debugcon,iobase=0xe9,chardev=e9"]
         argv += ["-chardev", f"file,id=serial,path={console}", "-serial", "chardev:serial"]
         try:
-            return subprocess.Popen(argv + extra, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=open(console + ".err", "wb"), preexec_fn=die_with_parent)  # noqa: R1732
+            with open(console + ".err", "wb") as err:
+                return subprocess.Popen(argv + extra, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=err, preexec_fn=die_with_parent, cwd=os.path.dirname(console))
         except FileNotFoundError:
             raise LabError("qemu-system-x86_64 is missing; run tools/install-deps") from None
 
     def boot(self, progress, initrd):
         with open(self.path("disk"), "wb") as f:
             f.truncate(DISK_BYTES)
-        append = f"{KERNEL_ARGS} lab.nodes={self.plan.nodes}"
+        append = f"{KERNEL_ARGS} lab.nodes={self.plan.machine_nodes}"
         extra = ["-kernel", os.path.join(self.plan.assets, "vmlinux"), "-initrd", initrd, "-append", append]
-        process = self._start(self.path("disk"), self.path("console.log"), self.path("qmp"), True, extra)
+        process = self._start(self.path("disk"), self.path("console.log"), True, extra)
         try:
             reader, ready = Reader(), False
             progress("kernel")
@@ -112,7 +117,7 @@ class Machine:
                         raise LabError(f"the lab's machine did not boot; see {self.path('console.log')}")
                     ready = ready or kind == "R"
             progress("keeping it")
-            qmp = Qmp(self.path("qmp"), process)
+            qmp = Qmp(self.folder, process)
             qmp.do("stop")
             qmp.enable_capabilities()
             qmp.do("migrate", uri=f"exec:cat >{self.path('state.new')}")
@@ -124,17 +129,17 @@ class Machine:
             process.kill()
             process.wait()
 
-    def start_run(self, disk, run_dir):
-        """Returns (fd that frames come from, function that ends the run and frees everything)."""
-        qmp_path = os.path.join(run_dir, "qmp")
-        process = self._start(disk, os.path.join(run_dir, "console.log"), qmp_path, False, ["-S", "-incoming", "defer"])
+    def start_run(self, disk, run_dir, wire=None):
+        """Returns (fd that frames come from, function that ends the run and frees everything). A wire joins several machines."""
+        net = "stream,id=net,server=off,addr.type=unix,addr.path=../wire" if wire else "hubport,id=net,hubid=0"
+        process = self._start(disk, os.path.join(run_dir, "console.log"), False, ["-S", "-incoming", "defer"], net)
 
         def end():
             process.kill()
             process.wait()
 
         try:
-            qmp = Qmp(qmp_path, process)
+            qmp = Qmp(run_dir, process)
             qmp.enable_capabilities()
             qmp.do("migrate-incoming", uri=f"exec:cat {self.path('state')}")
             qmp.await_status("query-status", {"paused", "postmigrate", "prelaunch"}, {"internal-error", "io-error"})
