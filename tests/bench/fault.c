@@ -10,7 +10,7 @@
 struct row {
 	const char *name;
 	double p50_us, p99_us;
-	char note[96];
+	char note[128];
 };
 
 struct bench {
@@ -62,6 +62,34 @@ static struct row *bench_fault(struct bench *b, struct crew *c, const char *name
 	return r;
 }
 
+/* What one remote read costs each side, in turns of the loop and in system calls that move bytes. The pager's thread makes no others but its waits, the
+ * ioctl or madvise of each deed, and the clock of the thread that waits. */
+static void bench_effort(struct bench *b, struct crew *c, const char *name, unsigned node, const struct pager_stats *was, double faults)
+{
+	const struct pager_stats *is = &c->report[node].stats;
+	const struct pager_peer *p = &is->peer[1 - node], *q = &was->peer[1 - node];
+	struct row *r = &b->row[b->rows++];
+
+	r->name = name;
+	snprintf(r->note, sizeof r->note, "a fault: %.2f rounds, %.2f sends, %.2f receives, %.2f blocks, %.0f B out", (double)(is->rounds - was->rounds) / faults,
+		(double)(p->sends - q->sends) / faults, (double)(p->receives - q->receives) / faults,
+		(double)(is->blocks - was->blocks) / faults, (double)(p->bytes_sent - q->bytes_sent) / faults);
+}
+
+static void bench_read(struct bench *b, struct crew *c, uint64_t pages)
+{
+	struct pager_stats was[2];
+
+	for (unsigned n = 0; n < 2; n++) {
+		crew_do(c, n, order(CREW_STATS, 0, 0));
+		was[n] = c->report[n].stats;
+	}
+	bench_fault(b, c, "remote read", 1, order(CREW_READ, 0, pages));
+	crew_do(c, 0, order(CREW_STATS, 0, 0));
+	bench_effort(b, c, "  the reader's pager", 1, &was[1], (double)pages);
+	bench_effort(b, c, "  the home's pager", 0, &was[0], (double)pages);
+}
+
 static void bench_walk(struct bench *b, struct crew *c)
 {
 	uint64_t before, trips, pages = b->pages;
@@ -88,7 +116,7 @@ static void bench_turns(struct bench *b, struct crew *c)
 	crew_tell(c, 1, o);
 	crew_wait(c, 0);
 	crew_wait(c, 1);
-	snprintf(bench_row(b, "ping-pong, a turn of two", &c->report[0].ns)->note, 96, "hold %u us",
+	snprintf(bench_row(b, "ping-pong, a turn of two", &c->report[0].ns)->note, 128, "hold %u us",
 		b->options.hold_us ? b->options.hold_us : PAGER_HOLD_US);
 }
 
@@ -103,8 +131,8 @@ static void bench_two(struct bench *b)
 	if (crew_start(&c, &o))
 		exit(1);
 	crew_do(&c, 0, order(CREW_WRITE, 0, n - 1));
-	snprintf(bench_row(b, "first touch, local", &c.report[0].ns)->note, 96, "%.1f us a page", (double)c.report[0].all_ns / 1000 / (double)n);
-	bench_fault(b, &c, "remote read", 1, order(CREW_READ, 0, n - 1));
+	snprintf(bench_row(b, "first touch, local", &c.report[0].ns)->note, 128, "%.1f us a page", (double)c.report[0].all_ns / 1000 / (double)n);
+	bench_read(b, &c, n - 1);
 	bench_fault(b, &c, "remote upgrade", 1, order(CREW_WRITE, 0, n - 1));
 	bench_fault(b, &c, "recall by the home, read", 0, order(CREW_READ, 0, n - 1));
 	crew_do(&c, 0, order(CREW_WRITE, 0, n - 1));
@@ -142,8 +170,10 @@ static void bench_print(const struct bench *b)
 
 		if (b->json)
 			printf("%s{\"name\":\"%s\",\"p50_us\":%.2f,\"p99_us\":%.2f,\"note\":\"%s\"}", i ? "," : "", r->name, r->p50_us, r->p99_us, r->note);
-		else
+		else if (r->p50_us > 0)
 			printf("%-28s %10.1f %10.1f   %s\n", r->name, r->p50_us, r->p99_us, r->note);
+		else
+			printf("%-28s %21s   %s\n", r->name, "", r->note);
 	}
 	if (b->json)
 		printf("]}\n");

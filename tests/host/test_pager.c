@@ -116,6 +116,25 @@ TEST(the_cache_budget_is_kept)
 	bed_drop(&b);
 }
 
+static void long_holds(struct pager_config *c, unsigned n)
+{
+	c->prefetch_off = true;
+	c->hold_us = c->hold_max_us = 200000;
+}
+
+/* When every frame of the cache is held, the next fault waits for a hold to end, and the budget stands. */
+TEST(a_cache_full_of_held_pages_makes_faults_wait)
+{
+	BED(b, 2, 512, PAGER_CACHE_PAGES_MIN, long_holds);
+	for (unsigned i = 0; i < 300; i++)
+		*bed_word(&b, 1, i, 0) = i + 1;
+	CHECK(bed_stats(&b, 1).deferred > 0);
+	CHECK(bed_stats(&b, 1).cached_pages_max <= PAGER_CACHE_PAGES_MIN);
+	for (unsigned i = 0; i < 300; i++)
+		CHECK_EQ(*bed_word(&b, 1, i, 0), i + 1);
+	bed_drop(&b);
+}
+
 TEST(a_smaller_budget_sends_frames_home)
 {
 	BED(b, 2, 1024, 1024, NULL);
