@@ -17,6 +17,7 @@ struct channel {
 	void *owner;
 	struct channel *other; /* spliced */
 	bool dead, finishing, broken;
+	bool mute; /* the other side takes nothing more */
 	bool taking; /* its frames are being handed out: 'in' still begins with those handed out */
 	int err;
 	uint8_t *out;
@@ -126,9 +127,14 @@ static void flush(struct channel *c)
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && errno != EAGAIN) {
+		if (n < 0 && errno != EAGAIN && c->finishing) {
 			break_off(c, -errno);
 			return;
+		}
+		if (n < 0 && errno != EAGAIN) { /* nobody takes it any more; what was said before that is still to be read, then comes the end */
+			c->out_at = c->out_end;
+			c->mute = true;
+			break;
 		}
 		if (n < 0)
 			break;
@@ -167,7 +173,7 @@ static void queue(struct channel *c, const uint8_t *bytes, size_t n)
 {
 	int err;
 
-	if (c->dead || c->broken || c->finishing)
+	if (c->dead || c->broken || c->finishing || c->mute)
 		return;
 	err = make_room(c, n);
 	if (err) {
