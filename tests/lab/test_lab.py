@@ -159,7 +159,7 @@ TESTS = [
 
 
 def main():
-    needed = {"bochs": "bochs-bin", "host": "unshare"}.get(SIM, "qemu-system-x86_64")
+    needed = {"bochs": "g++", "host": "unshare"}.get(SIM, "qemu-system-x86_64")
     if SIM == "host" and os.geteuid() != 0:
         print("SKIP: nodes on the host itself need root")
         sys.exit(77)

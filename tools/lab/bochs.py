@@ -21,7 +21,7 @@ KERNEL_ARGS = "console=ttyS0,115200 quiet idle=halt cryptomgr.notests init_on_al
 
 RC = """\
 config_interface: textconfig
-display_library: term
+display_library: nogui
 romimage: file={bios}
 vgaromimage: file={vgabios}
 cpu: model=corei7_haswell_4770, count={cpus}, ips={ips}, quantum=32, reset_on_triple_fault=0
@@ -35,8 +35,6 @@ com1: enabled=1, mode=file, dev=console.log
 port_e9_hack: enabled=1
 private_colormap: enabled=0
 vga: extension=vbe, update_freq=1
-sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy
-speaker: enabled=0
 log: bochs.log
 panic: action=fatal
 error: action=ignore
@@ -88,21 +86,27 @@ class Machine:
             sock.close()
         return bool(sock)
 
+    @staticmethod
+    def program():
+        """The simulator, built if that has not been done."""
+        built = subprocess.run([os.path.join(HERE, "bochs-build")], stdout=subprocess.PIPE, text=True, check=False)
+        if built.returncode:
+            raise LabError("there is no simulator")
+        return built.stdout.strip()
+
     def _start(self):
         bios = first_file("/usr/share/bochs/BIOS-bochs-latest")
         vgabios = first_file("/usr/share/vgabios/vgabios.bin", "/usr/share/bochs/VGABIOS-lgpl-latest")
         with open(self.path("bochsrc"), "w") as f:
             f.write(RC.format(bios=bios, vgabios=vgabios, cpus=self.plan.cpus, ips=IPS, memory=self.plan.outer_memory))
-        with open(self.path("continue"), "w") as f:
-            f.write("c\n")  # Debian's Bochs has its debugger on, which waits for this
         library = self.path("forkserver.so")
         run_tool("gcc", "-O2", "-std=gnu17", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", library, os.path.join(HERE, "forkserver.c"), stderr=subprocess.PIPE)
-        master, slave = pty.openpty()  # the terminal display wants one
+        master, slave = pty.openpty()
         out, frames = os.pipe()
         env = dict(os.environ, TERM="vt100", LD_PRELOAD=library, LAB_SOCKET="socket", LAB_FRAMES=str(frames), LAB_DISK="disk", LAB_CONSOLE="console.log", GUEST="lab")
         try:
             process = subprocess.Popen(
-                [first_file("/usr/bin/bochs-bin"), "-q", "-f", "bochsrc", "-rc", "continue"],
+                [self.program(), "-q", "-f", "bochsrc"],
                 cwd=self.folder, env=env, stdin=slave, stdout=slave, stderr=slave, pass_fds=[frames], preexec_fn=die_with_parent, start_new_session=True,
             )
         finally:
