@@ -2,10 +2,11 @@
  * threads, joined by socket pairs. A test's tool: the whole data path of a VM across nodes without daemons and networks.
  *
  * usage: manyvm --kernel FILE [--initrd FILE] [--append TEXT] [--nodes N] [--cpus PER_NODE] [--memory MIB_PER_NODE] [--cache MIB] [--hold US]
- *               [--devices NODE] [--stats]
- * exit: enum stop_reason of the guest's end, less 1 (0 power-off), 40 could not start, 2 usage */
+ *               [--devices NODE] [--stats] [--seconds N]
+ * exit: enum stop_reason of the guest's end, less 1 (0 power-off), 40 could not start, 41 still running after N seconds, 2 usage */
 #include <errno.h>
 #include <getopt.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@ struct manyvm {
 	struct aggregate_config config;
 	unsigned nodes, cpus, memory_mib;
 	bool stats;
+	int limit_ms; /* -1: none */
 	struct aggregate *part[NODES_MAX];
 	int fd[NODES_MAX][NODES_MAX][2]; /* [me][peer][stream] */
 	bool over;
@@ -49,7 +51,7 @@ static void on_ended(void *owner, enum stop_reason reason, node_t about, const c
 static int usage(void)
 {
 	fprintf(stderr, "usage: manyvm --kernel FILE [--initrd FILE] [--append TEXT] [--nodes N] [--cpus N] [--memory MIB]\n"
-			"              [--cache MIB] [--hold US] [--devices N] [--stats]\n");
+			"              [--cache MIB] [--hold US] [--devices N] [--stats] [--seconds N]\n");
 	return 2;
 }
 
@@ -62,11 +64,12 @@ static int parse(struct manyvm *m, int argc, char **argv)
 {
 	static const struct option options[] = {
 		{"kernel", 1, NULL, 'k'}, {"initrd", 1, NULL, 'i'}, {"append", 1, NULL, 'a'}, {"nodes", 1, NULL, 'n'}, {"cpus", 1, NULL, 'c'},
-		{"memory", 1, NULL, 'm'}, {"cache", 1, NULL, 'C'}, {"hold", 1, NULL, 'h'}, {"devices", 1, NULL, 'd'}, {"stats", 0, NULL, 's'}, {0},
+		{"memory", 1, NULL, 'm'}, {"cache", 1, NULL, 'C'}, {"hold", 1, NULL, 'h'}, {"devices", 1, NULL, 'd'}, {"stats", 0, NULL, 's'},
+		{"seconds", 1, NULL, 't'}, {0},
 	};
 	int c;
 
-	*m = (struct manyvm){.nodes = 2, .cpus = 1, .memory_mib = 128};
+	*m = (struct manyvm){.nodes = 2, .cpus = 1, .memory_mib = 128, .limit_ms = -1};
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (c) {
 		case 'k': m->config.kernel = optarg; break;
@@ -79,6 +82,7 @@ static int parse(struct manyvm *m, int argc, char **argv)
 		case 'h': m->config.hold_us = number(optarg); break;
 		case 'd': m->config.devices.v = (uint8_t)number(optarg); break;
 		case 's': m->stats = true; break;
+		case 't': m->limit_ms = (int)number(optarg) * 1000; break;
 		default: return usage();
 		}
 	}
@@ -225,7 +229,9 @@ int main(int argc, char **argv)
 		fprintf(stderr, "manyvm: %s; %s\n", f.what, f.todo);
 		return 40;
 	}
-	if (read(m.ended, &reason, sizeof reason) < 0)
+	if (poll(&(struct pollfd){.fd = m.ended, .events = POLLIN}, 1, m.limit_ms) == 0)
+		reason = 42;
+	else if (read(m.ended, &reason, sizeof reason) < 0)
 		return 40;
 	if (m.stats)
 		print_stats(&m);

@@ -16,7 +16,7 @@ from frames import Reader
 from common import DISK_BYTES, HERE, LabError, run_tool
 from tcg import die_with_parent
 
-IPS = 50_000_000  # simulated instructions that make a virtual second
+IPS = 400_000_000  # simulated instructions that make a virtual second; fewer, and timer ticks cost a guest more than its remote faults leave
 KERNEL_ARGS = "console=ttyS0,115200 quiet idle=halt cryptomgr.notests init_on_alloc=0 audit=0 nokaslr 8250.nr_uarts=1 nowatchdog rcupdate.rcu_expedited=1 apparmor=0 lsm=capability no_timer_check noresume mitigations=off random.trust_cpu=on tsc=reliable ipv6.disable=1 panic=-1 lab.disk=sda"
 
 RC = """\
