@@ -52,6 +52,7 @@ static enum report_exit exit_of(int err)
 	case ENOENT:
 	case EEXIST:
 	case ENOSPC:
+	case ENOMEM:
 	case ERANGE:
 	case E2BIG:
 	case EXDEV:

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -303,6 +304,17 @@ static int set_name(struct daemon *d, struct failure *f)
 	return 0;
 }
 
+/* A fragment with many vCPUs needs many descriptors; children inherit the limit. */
+static void raise_files(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+		r.rlim_cur = r.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &r);
+	}
+}
+
 static int start(struct daemon *d, struct failure *f)
 {
 	int err = set_name(d, f);
@@ -310,6 +322,7 @@ static int start(struct daemon *d, struct failure *f)
 	if (err)
 		return err;
 	log_init(LOG_INFO, d->name);
+	raise_files();
 	ensure(getrandom(&d->incarnation, sizeof d->incarnation, 0) == sizeof d->incarnation);
 	d->lent = (struct amount){d->options.lend_cpus, d->options.lend_memory};
 	err = loop_open(&d->loop);

@@ -1,0 +1,148 @@
+#!/bin/sh
+# Runs inside the lab, on node A with its daemon up: starts stock kernels with `tessera run` and judges what a user sees.
+# usage: daemon_cases.sh ASSETS CASE...
+# Prints 'ok CASE' or 'FAIL CASE: why' (with the console's last lines) for each; exit 1 if any failed.
+set -u
+assets=$1
+shift
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+failed=0 name='' why='' code=0
+
+note() { [ -n "$why" ] || why=$1; }
+says() { grep -qE -- "$1" "$tmp/log" || note "does not say '$1'"; }
+never_says() { ! grep -qE -- "$1" "$tmp/log" || note "says '$1'"; }
+exits() { [ "$code" = "$1" ] || note "exit code $code, expected $1"; }
+
+# run ARGS...: in the foreground, console to $tmp/log, exit code to $code.
+run() {
+	timeout 300 tessera run --name v1 --initrd "$assets/initrd.gz" "$@" >"$tmp/log" 2>&1 </dev/null
+	code=$?
+}
+
+# start ARGS...: in the background, until the console says $1.
+start() {
+	until_said=$1
+	shift
+	: >"$tmp/log"
+	tessera run --name v1 --initrd "$assets/initrd.gz" "$@" >"$tmp/log" 2>&1 </dev/null &
+	client=$!
+	await "$until_said"
+}
+
+await() {
+	tries=0
+	until grep -qE -- "$1" "$tmp/log"; do
+		tries=$((tries + 1))
+		kill -0 "$client" 2>/dev/null && [ "$tries" -lt 1200 ] || { note "never said '$1'"; return; }
+		sleep 0.1 # the console has no other way to tell a shell
+	done
+}
+
+finish() {
+	wait "$client"
+	code=$?
+}
+
+nothing_left() {
+	ls /run/tessera/A/vms/* >/dev/null 2>&1 && note 'sockets are left'
+	grep -lqs 'tessera.fragment' /proc/[0-9]*/cmdline && note 'processes are left'
+	tessera ls --json | grep -q '"cpus_used": 0' || note 'CPUs are still reserved'
+}
+
+kernel="--kernel $assets/vmlinuz --memory 256M"
+
+case_runs() {
+	run $kernel --cpus 2 --append 'quiet guest.run="nproc; cat /proc/interrupts | grep -c LOC"'
+	exits 0
+	says '^guest: up .* 2 cpus'
+	says '^2.?$'
+	says '^guest: exit 0'
+	tessera info v1 --json >"$tmp/log"
+	says '"reason": "power-off"'
+	nothing_left
+}
+
+case_daemon_restarts() {
+	start 'guest: up' $kernel --append 'quiet guest.run="for i in 1 2 3 4 5 6; do read -r key; echo key:$key; done"'
+	kill -9 "$(cat /run/lab/A.pid)"
+	tessera ls >/dev/null 2>&1 && note 'the daemon is still there'
+	tessera node --name A --listen 10.77.0.1:7700 --insecure --lend cpus=2,memory=512M >>/run/lab/A.log 2>&1 </dev/null &
+	echo $! >/run/lab/A.pid
+	tries=0
+	until tessera info v1 >"$tmp/info" 2>&1 || [ "$tries" -gt 600 ]; do
+		tries=$((tries + 1))
+		sleep 0.1
+	done
+	grep -q running "$tmp/info" || note "not found running: $(cat "$tmp/info")"
+	tessera ls --json | grep -q '"cpus_used": 1' || note 'its CPU is not reserved'
+	tessera stats v1 >"$tmp/stats" || note 'no statistics'
+	echo key-one | timeout 60 tessera console v1 >/dev/null 2>&1 &
+	await 'key:key-one'
+	tessera stop v1 || note 'stop failed'
+	finish
+	exits 0
+	says 'guest: power button'
+	nothing_left
+}
+
+case_ends() {
+	run $kernel --append 'quiet guest.reboot=1 guest.run=true'
+	exits 10
+	run $kernel --append 'quiet guest.run="echo c > /proc/sysrq-trigger"'
+	exits 11
+	says 'v1 ended: panic'
+	nothing_left
+}
+
+case_killed() {
+	start 'Linux version' $kernel --append 'earlyprintk=ttyS0'
+	kill -9 "$(tessera info v1 --json | sed -n 's/.*"pid": \([0-9]*\),*/\1/p')"
+	finish
+	exits 13
+	says 'killed by signal 9'
+	nothing_left
+	start 'Linux version' $kernel --append 'earlyprintk=ttyS0'
+	kill "$client"
+	finish
+	exits 14
+	nothing_left
+	start 'Linux version' $kernel --append 'earlyprintk=ttyS0'
+	tessera kill v1 || note 'kill failed'
+	finish
+	exits 14
+	nothing_left
+}
+
+case_refused() {
+	run --memory 64M --kernel /etc/passwd
+	exits 3
+	says 'is no kernel'
+	says '->'
+	nothing_left
+	head -c 100000 "$assets/initrd.gz" >"$tmp/cut.gz"
+	timeout 300 tessera run --name v1 $kernel --initrd "$tmp/cut.gz" >"$tmp/log" 2>&1 </dev/null
+	code=$?
+	exits 3
+	says 'initrd'
+	nothing_left
+	timeout 300 tessera run --name v1 --kernel "$assets/vmlinuz" --memory 8M >"$tmp/log" 2>&1 </dev/null
+	code=$?
+	exits 3
+	says '->'
+	nothing_left
+}
+
+for name in "$@"; do
+	why=''
+	"case_$name"
+	if [ -z "$why" ]; then
+		echo "ok $name"
+		continue
+	fi
+	failed=1
+	echo "FAIL $name: $why"
+	tail -n 40 "$tmp/log" | sed 's/^/    /'
+	tail -n 10 /run/lab/A.log | sed 's/^/    A: /'
+done
+exit $failed
