@@ -132,7 +132,7 @@ static void step_offer(struct steps *s)
 {
 	uint16_t head = (uint16_t)(steps_take(s, 1) % (SIZE + 1));
 
-	memory_set(AVAIL + 4 + 2 * (rig.offered % SIZE), &head, 2);
+	memory_set(AVAIL + 4 + 2u * (rig.offered % SIZE), &head, 2);
 	rig.offered++;
 	memory_set(AVAIL + 2, &rig.offered, 2);
 }
