@@ -13,7 +13,7 @@
 
 enum {
 	PARTS_ADOPT_MS = 3000, /* a fragment that does not answer a new daemon in that time is ended */
-	PARTS_TERM_MS = 2000,  /* from part_stop to SIGKILL */
+	PARTS_TERM_MS = 1500,  /* from part_stop to SIGKILL */
 };
 
 struct part {

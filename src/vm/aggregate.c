@@ -10,6 +10,7 @@
 #include <x86intrin.h>
 
 #include "base/log.h"
+#include "vm/verdict.h"
 
 struct aggregate {
 	struct aggregate_config c;
@@ -19,7 +20,8 @@ struct aggregate {
 	struct machine *machine;
 	struct interlink *interlink;
 	uint32_t tsc_khz;
-	bool ending; /* atomic: the first cause takes it */
+	struct verdict verdict;
+	bool opened; /* atomic: pager, machine and interlink are there for all threads to use */
 
 	pthread_mutex_t lock; /* guards what follows; never held across a wait but its own */
 	pthread_cond_t told;
@@ -34,20 +36,35 @@ static node_t node_at(unsigned n)
 	return (node_t){(uint8_t)n};
 }
 
-void aggregate_end(struct aggregate *a, enum stop_reason reason, node_t about, const char *what)
+/* What the verdict asks for. */
+
+static void on_stopping(void *owner, enum stop_reason reason, node_t about, const char *what)
 {
-	if (__atomic_exchange_n(&a->ending, true, __ATOMIC_ACQ_REL))
-		return;
-	log_info("the VM stops: %s (node %s): %s", stop_reason_name(reason), a->c.name[about.v], what);
-	if (a->interlink)
-		interlink_stop(a->interlink, reason, about, what);
-	if (a->pager)
+	struct aggregate *a = owner;
+
+	log_info("stopping: %s, node %s: %s", stop_reason_name(reason), a->c.name[about.v], what);
+	if (__atomic_load_n(&a->opened, __ATOMIC_ACQUIRE)) {
+		machine_leave(a->machine);
 		pager_freeze(a->pager, reason, about, what);
+		interlink_stop(a->interlink, reason, about, what);
+	}
 	pthread_mutex_lock(&a->lock);
 	a->over = true;
 	pthread_cond_broadcast(&a->told);
 	pthread_mutex_unlock(&a->lock);
+}
+
+static void on_verdict(void *owner, enum stop_reason reason, node_t about, const char *what)
+{
+	struct aggregate *a = owner;
+
+	log_info("the VM ended: %s, node %s: %s", stop_reason_name(reason), a->c.name[about.v], what);
 	a->c.ended(a->c.owner, reason, about, what);
+}
+
+void aggregate_end(struct aggregate *a, enum stop_reason reason, node_t about, const char *what)
+{
+	verdict_cause(&a->verdict, reason, about, what);
 }
 
 /* What the pager tells. */
@@ -100,6 +117,10 @@ static void on_irq(void *vm, vcpu_t vcpu, unsigned mode, uint8_t vector)
 
 	if (machine_deliver(a->machine, vcpu, (struct proxy_irq){.mode = (enum irq_mode)mode, .vector = vector}))
 		log_warn("an interrupt (mode %u, vector %u) for vCPU %u came to this node, which does not run it", mode, vector, vcpu.v);
+}
+
+static void on_ioapic_eoi(void *vm, uint8_t vector)
+{
 }
 
 static void on_io_read(void *vm, enum bus_space space, uint64_t addr, void *data, unsigned bytes)
@@ -162,17 +183,17 @@ static void on_boot_entry(void *vm, const struct boot_entry *e)
 
 static void on_stopped(void *vm, node_t from, unsigned reason, node_t about, const char *what)
 {
-	struct aggregate *a = vm;
-
-	if (reason == STOP_NONE || reason >= STOP_REASONS || about.v >= a->c.nodes)
-		aggregate_end(a, STOP_PROTOCOL, from, "its word about the end of the VM makes no sense");
-	else
-		aggregate_end(a, (enum stop_reason)reason, about, what);
+	verdict_heard(&((struct aggregate *)vm)->verdict, from, reason, about, what);
 }
 
 static void on_lost(void *vm, node_t peer, const char *why)
 {
-	aggregate_end(vm, STOP_LOST, peer, why);
+	verdict_lost(&((struct aggregate *)vm)->verdict, peer, why);
+}
+
+static void on_tick(void *vm, uint64_t now_ms)
+{
+	verdict_tick(&((struct aggregate *)vm)->verdict, now_ms);
 }
 
 /* Opening. */
@@ -231,7 +252,7 @@ static int open_interlink(struct aggregate *a, struct failure *f)
 {
 	struct interlink_config i = {
 		.self = a->c.self, .nodes = a->c.nodes, .silence_ms = a->c.silence_ms ? a->c.silence_ms : AGGREGATE_SILENCE_MS,
-		.calls = {on_irq, on_io_read, on_io_write, on_tsc_difference, on_tsc_base, on_boot_entry, on_stopped, on_lost, a},
+		.calls = {on_irq, on_ioapic_eoi, on_io_read, on_io_write, on_tsc_difference, on_tsc_base, on_boot_entry, on_stopped, on_lost, on_tick, a},
 	};
 
 	memcpy(i.fd, a->c.bus_fd, sizeof i.fd);
@@ -255,6 +276,7 @@ int aggregate_open(struct aggregate **out, const struct aggregate_config *c, str
 	if (!a)
 		return failure_set(f, -ENOMEM, "free memory on this node", "no memory for the VM's bookkeeping");
 	a->c = *c;
+	verdict_init(&a->verdict, c->self, c->nodes, &(struct verdict_calls){on_stopping, on_verdict, a});
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_cond_init(&a->told, NULL);
 	err = open_topology(a, f);
@@ -268,6 +290,8 @@ int aggregate_open(struct aggregate **out, const struct aggregate_config *c, str
 		aggregate_close(a);
 		return err;
 	}
+	__atomic_store_n(&a->opened, true, __ATOMIC_RELEASE);
+	verdict_retell(&a->verdict);
 	*out = a;
 	return 0;
 }
@@ -341,7 +365,7 @@ void aggregate_close(struct aggregate *a)
 {
 	if (!a)
 		return;
-	__atomic_store_n(&a->ending, true, __ATOMIC_RELEASE);
+	verdict_mute(&a->verdict);
 	interlink_close(a->interlink); /* frees vCPUs that wait for a device */
 	a->interlink = NULL;
 	pager_stop(a->pager); /* and those that wait for a page */
@@ -352,6 +376,7 @@ void aggregate_close(struct aggregate *a)
 	ram_unmap(&a->ram);
 	close_fds(a->c.page_fd, a->c.nodes);
 	close_fds(a->c.bus_fd, a->c.nodes);
+	verdict_fini(&a->verdict);
 	free(a);
 }
 

@@ -3,8 +3,9 @@
  *
  *   aggregate_open (all nodes) -> aggregate_start (all nodes) -> config.ended (each node, once) -> aggregate_close
  *
- * The guest ends once: the first cause anywhere is told to all (on both kinds of stream), and every node reports that cause. After 'ended' no
- * page is installed or answered any more, so threads that wait for one never return; a process that owns an aggregate reports and exits.
+ * The guest ends once, by the agreed stop (proto/stop.h, driven by vm/verdict.h): at the first cause a node freezes - no page is installed or answered any
+ * more, no vCPU enters the guest - and tells all others on both kinds of stream; 'ended' comes with the verdict, which all nodes share. Threads that wait
+ * for a page never return; a process that owns an aggregate reports and exits.
  *
  * Threads: open, start, close on one owner thread. The callbacks come from any thread and must not block. */
 #ifndef VM_AGGREGATE_H
@@ -47,7 +48,7 @@ int aggregate_open(struct aggregate **out, const struct aggregate_config *c, str
 /* Load the kernel (node 'devices'), agree on the guest's clock, run. Blocks for other nodes' memory and, on vCPU 0's node, until the entry point is known. */
 int aggregate_start(struct aggregate *a, struct failure *f) MUST_CHECK;
 
-/* End the VM everywhere, for this cause unless there was an earlier one. Any thread; never blocks. */
+/* End the VM everywhere, for this cause unless there was an earlier one here or a higher-ranking one elsewhere. Any thread; never blocks. */
 void aggregate_end(struct aggregate *a, enum stop_reason reason, node_t about, const char *what);
 
 /* Stop what runs here and free it. Safe in every state after open. */

@@ -64,7 +64,7 @@ static void machine_kick_all(struct machine *m)
 	pthread_mutex_unlock(&m->threads_lock);
 }
 
-static void machine_leave(struct machine *m)
+void machine_leave(struct machine *m)
 {
 	__atomic_store_n(&m->leaving, true, __ATOMIC_SEQ_CST);
 	machine_kick_all(m);

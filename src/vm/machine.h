@@ -68,6 +68,9 @@ int machine_set_tsc_offset(struct machine *m, uint64_t offset) MUST_CHECK;
 /* Start all vCPU threads. -errno: none runs. */
 int machine_start(struct machine *m, struct failure *f) MUST_CHECK;
 
+/* Kick all vCPUs out for good, and wait for nothing. Any thread. */
+void machine_leave(struct machine *m);
+
 /* Kick all vCPUs out for good, join their threads, and hand out what the guest still had to say on its console. A vCPU that waits for memory or
  * for hooks.io comes out when that ends: fail those first. */
 void machine_stop(struct machine *m);
