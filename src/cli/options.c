@@ -22,8 +22,8 @@ static const struct option_spec options[OPTIONS] = {
 		"the port owns the VMs.", ON(NODE)},
 	[OPTION_CPUS] = {"cpus", "N", "vCPUs of the VM, 1 to 64. Default: what --place adds up to, else 1.", ON(RUN)},
 	[OPTION_MEMORY] = {"memory", "SIZE", "Memory of the VM, as 900M or 4G. Default: what --place adds up to, else 512M.", ON(RUN)},
-	[OPTION_PLACE] = {"place", "NODE:CPUS[:SIZE],...", "Which node gives what. Memory without a size is shared out in proportion to CPUs. This node must be "
-		"among them: it has the devices. Default: chosen from what the nodes have left.", ON(RUN)},
+	[OPTION_PLACE] = {"place", "NODE:CPUS[:SIZE],...", "Which node gives what. Memory without a size is shared out in proportion to CPUs. This node, or else "
+		"the first one named, has the devices and opens the kernel's files. Default: chosen from what the nodes have left.", ON(RUN)},
 	[OPTION_KERNEL] = {"kernel", "FILE", "Linux bzImage or PVH ELF image to boot.", ON(RUN)},
 	[OPTION_INITRD] = {"initrd", "FILE", "Initial RAM disk for it.", ON(RUN)},
 	[OPTION_APPEND] = {"append", "TEXT", "Added to the kernel's command line.", ON(RUN)},

@@ -12,6 +12,7 @@
 #include "node/dial.h"
 #include "node/ending.h"
 #include "node/members.h"
+#include "node/placing.h"
 #include "node/relay.h"
 
 enum ask_kind { ASK_NOTHING, ASK_RUN, ASK_CONSOLE, ASK_END, ASK_STATS, ASK_CHECKS };
@@ -242,10 +243,14 @@ static void on_info(struct ask *a, const uint8_t *body, size_t bytes)
 static void on_run(struct ask *a, const uint8_t *body, size_t bytes)
 {
 	struct control_ask_run in;
+	char node[NAME_BYTES];
 	struct failure f = {0};
 	struct vm *vm;
 
 	if (control_get_ask_run(body, bytes, &in))
+		return;
+	placing_elsewhere(a->daemon, in.place.s, node);
+	if (relayed(a, node, CONTROL_ask_run, body, bytes))
 		return;
 	if (birth_begin(a->daemon, &in, &vm, &f)) {
 		answer_error(a, &f);

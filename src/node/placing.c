@@ -34,6 +34,27 @@ static void take(struct vm *vm, const struct place_node *nodes, const struct pla
 	}
 }
 
+void placing_elsewhere(const struct daemon *d, const char *place, char node[NAME_BYTES])
+{
+	*node = 0;
+	for (const char *at = place; *at; at += strcspn(at, ","), at += *at == ',') {
+		char name[NAME_BYTES] = "";
+		size_t n = strcspn(at, ":,");
+
+		if (!n || n >= sizeof name || at[n] != ':') { /* for place_choose to explain */
+			*node = 0;
+			return;
+		}
+		memcpy(name, at, n);
+		if (at == place)
+			memcpy(node, name, sizeof name);
+		if (strcmp(name, d->name) == 0) {
+			*node = 0;
+			return;
+		}
+	}
+}
+
 int placing_choose(struct vm *vm, const char *place, struct failure *f)
 {
 	struct daemon *d = vm->daemon;

@@ -175,7 +175,6 @@ def refusals(c):
     c.refused(3, "cannot read --memory", *run, "v1", "--memory", "lots")
     c.refused(3, "cannot read 'A'", *run, "v1", "--place", "A")
     c.refused(3, "twice", *run, "v1", "--place", "A:1,A:1")
-    c.refused(3, "is not in --place", *run, "v1", "--place", "B:1")
     c.refused(3, "no name for a VM", *run, "../v1")
     c.refused(2, "--name", "run", "--fake", *at)
     c.refused(2, "--kernel", "run", "--name", "v1", *at)
@@ -191,6 +190,26 @@ def refusals(c):
     c.refused(4, "no daemon of node Z", "ls", "--node", "Z")
     error = json.loads(c.run("info", "v1", "--json", *at).stdout)["error"]
     check(error["code"] == 3 and error["what"] and error["todo"] and error["node"] == "A", f"errors as JSON: {error}")
+    c.wait_free("A")
+
+
+def placed_elsewhere(c):
+    c.up("A", "B", "C")
+    p = c.client("run", "--fake", "--name", "v1", "--place", "B:1,C:1", "--node", "A")
+    read_until(p, b"fake guest: 2 CPUs on 2 nodes")
+    check(set(c.fragments()) == {("B", "v1"), ("C", "v1")}, "a fragment on each node placed on, none here")
+    info = json.loads(c.ok("info", "v1", "--json", "--node", "A"))
+    check(info["coordinator"] == "B", f"the first node named has the devices: {info}")
+    type_in(p, "hello\r")
+    read_until(p, b"hello")
+    p.send_signal(signal.SIGTERM)
+    p.communicate(timeout=LIMIT_S)
+    check(p.returncode == 14, f"exit code {p.returncode}")
+    c.ok("run", "--fake", "--name", "v1", "--place", "C:1", "--detach", "--node", "A")
+    c.ok("stop", "v1", "--node", "A")
+    c.refused(3, "no node named X", "run", "--fake", "--name", "v1", "--place", "X:1,B:1", "--node", "A")
+    c.refused(3, "no node named X", "run", "--fake", "--name", "v1", "--place", "B:1,X:1", "--node", "A")
+    c.refused(3, "node B has 2 CPUs left", "run", "--fake", "--name", "v1", "--place", "B:3", "--node", "A")
     c.wait_free("A")
 
 
@@ -444,7 +463,7 @@ def doctor(c):
 
 
 TESTS = {f.__name__: f for f in (join, join_waits, same_name, other_version, run_and_end, run_again_at_once, foreground, console, detach_key, client_signals,
-                                 refusals, name_taken, name_raced, sixteen_nodes, births_that_fail, daemon_dies_in_birth, birth_killed, fragment_stopped,
+                                 refusals, placed_elsewhere, name_taken, name_raced, sixteen_nodes, births_that_fail, daemon_dies_in_birth, birth_killed, fragment_stopped,
                                  fragment_killed, daemon_restarts, vm_ends_without_daemon, daemon_stopped,
                                  stop_and_kill, quit_verb, garbage, doctor)}
 

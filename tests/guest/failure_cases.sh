@@ -1,0 +1,232 @@
+#!/bin/sh
+# Runs inside the lab, on node A with two daemons up: breaks things under a stock guest that has a vCPU and half its memory on each of A and B, and
+# judges what a user sees, what the fragments say, and what is left.
+# usage: failure_cases.sh ASSETS CASE...
+# Prints 'ok CASE (what it measured)' or 'FAIL CASE: why' (with the last lines of all logs) for each; exit 1 if any failed.
+#
+#      A -------------- B      each lends one CPU: a VM that left anything behind would keep the next one from starting
+#      client, devices         seconds are the lab's own, from the break to the client's exit
+set -u
+assets=$1
+shift
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+failed=0 name='' why='' code=0 took='' log_a=0 log_b=0
+
+note() { [ -n "$why" ] || why=$1; }
+says() { grep -qE -- "$1" "$tmp/log" || note "does not say '$1'"; }
+exits() { [ "$code" = "$1" ] || note "exit code $code, expected $1"; }
+lines() { wc -l <"$1"; }
+clock() { cut -d' ' -f1 /proc/uptime; }
+
+# until_true WHAT CMD...: a shell has no better way to hear of it.
+until_true() {
+	wanted=$1 tries=0
+	shift
+	until "$@"; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 1200 ] || { note "$wanted did not come about"; return; }
+		sleep 0.05
+	done
+}
+
+said() { grep -qE -- "$1" "$tmp/log" || ! kill -0 "$client" 2>/dev/null; }
+
+# start: the VM, in the foreground of a client of its own, until its kernel talks.
+start() {
+	: >"$tmp/log"
+	log_a=$(lines /run/lab/A.log) log_b=$(lines /run/lab/B.log)
+	tessera run --name v1 --cpus 2 --memory 128M --place A:1,B:1 --kernel "$assets/vmlinux" --append earlyprintk=ttyS0 >"$tmp/log" 2>&1 </dev/null &
+	client=$!
+	until_true 'a first word of the guest' said 'Linux version'
+	says 'Linux version'
+	fragment_a=$(part_pid 1) fragment_b=$(part_pid 2)
+}
+
+part_pid() { tessera info v1 --json | sed -n 's/.*"pid": \([0-9]*\),*/\1/p' | sed -n "$1p"; }
+
+# finish: the client's end, and how long after broke=$(clock) it came.
+finish() {
+	wait "$client"
+	code=$?
+	took="$took $(clock | awk -v from="$broke" '{printf "%.2f s", $1 - from}')"
+}
+
+# ended_by NODE: the VM ended because that node was lost, and every fragment that could still speak says so.
+ended_by() {
+	exits 13
+	says "v1 ended: lost-node, node $1"
+	new_lines | grep -q 'the VM ended' || note 'no fragment says why it ended'
+	new_lines | grep 'the VM ended' | grep -v "the VM ended: lost-node, node $1" >"$tmp/others" && note "not agreed: $(cat "$tmp/others")"
+}
+
+new_lines() { tail -n +$((log_a + 1)) /run/lab/A.log; tail -n +$((log_b + 1)) /run/lab/B.log; }
+
+# Streams between fragments and their listeners: those that have nothing to do with the daemons' port 7700 = 1E14.
+streams() {
+	for n in A B; do
+		awk '($4 == "01" || $4 == "0A") && $2 !~ /:1E14$/ && $3 !~ /:1E14$/' "/proc/$(cat /run/lab/$n.pid)/net/tcp"
+	done
+}
+
+left() {
+	ls /run/tessera/?/vms/* /dev/shm/* 2>/dev/null && echo 'files'
+	grep -ls 'tessera.fragment' /proc/[0-9]*/cmdline && echo 'processes'
+	streams | grep . && echo 'streams'
+	[ "$(tessera ls --json | grep -c '"cpus_used": 0')" = 2 ] || echo 'reservations'
+}
+
+nothing_left() { left >"$tmp/left"; [ ! -s "$tmp/left" ] || note "left behind: $(tr '\n' ' ' <"$tmp/left")"; }
+is_clean() { [ -z "$(left 2>&1)" ]; }
+both_up() { [ "$(on "$1" tessera ls --json 2>/dev/null | grep -cE '"state": "(here|up)"')" = 2 ]; }
+meet() { until_true 'A sees B' both_up A; until_true 'B sees A' both_up B; }
+
+# The guest goes on: it says more than it had said.
+grown() { [ "$(lines "$tmp/log")" -gt "$1" ] || ! kill -0 "$client" 2>/dev/null; }
+runs_on() {
+	until_true 'more of the guest' grown "$(($(lines "$tmp/log") + 2))"
+	kill -0 "$client" 2>/dev/null || note "the client is gone: $(tail -n 3 "$tmp/log")"
+}
+
+end_it() {
+	broke=$(clock)
+	tessera kill v1 || note 'kill failed'
+	finish
+	exits 14
+	nothing_left
+}
+
+start_daemon() {
+	case $1 in A) at=1 join= ;; *) at=2 join=10.77.0.1:7700 ;; esac
+	on "$1" tessera node --name "$1" --listen "10.77.0.$at:7700" --insecure --lend cpus=1,memory=512M ${join:+--join "$join"} \
+		>>"/run/lab/$1.log" 2>&1 </dev/null &
+	echo $! >"/run/lab/$1.pid"
+}
+
+# break_fragment SIGNAL: each in turn.
+break_fragment() {
+	for node in A B; do
+		start
+		broke=$(clock)
+		case $node in A) kill -"$1" "$fragment_a" ;; B) kill -"$1" "$fragment_b" ;; esac
+		finish
+		ended_by $node
+		nothing_left
+	done
+}
+
+case_fragment_killed() {
+	break_fragment KILL
+	says 'killed by signal 9'
+}
+
+case_fragment_terminated() {
+	break_fragment TERM
+	says 'killed by signal 15'
+}
+
+case_fragment_stopped() { break_fragment STOP; }
+
+# break_daemon SIGNAL: each in turn, replaced while the guest runs.
+break_daemon() {
+	for node in A B; do
+		start
+		daemon=$(cat /run/lab/$node.pid)
+		kill -"$1" "$daemon"
+		until_true "the end of $node's daemon" sh -c "! kill -0 $daemon 2>/dev/null"
+		start_daemon $node
+		meet
+		runs_on
+		end_it
+	done
+}
+
+case_daemon_killed() { break_daemon KILL; }
+case_daemon_terminated() { break_daemon TERM; }
+
+# Given up by the others while it is silent, taken back when it speaks again; the VM does not notice.
+case_daemon_stopped() {
+	start
+	kill -STOP "$(cat /run/lab/B.pid)"
+	until_true 'B is lost' sh -c "tessera ls --json | grep -q '\"state\": \"lost\"'"
+	runs_on
+	kill -CONT "$(cat /run/lab/B.pid)"
+	meet
+	end_it
+}
+
+# The fragment dies while nobody is there to notice on its node.
+case_daemon_and_fragment_killed() {
+	start
+	kill -9 "$(cat /run/lab/B.pid)"
+	broke=$(clock)
+	kill -9 "$fragment_b"
+	finish
+	ended_by B
+	start_daemon B
+	meet
+	nothing_left
+}
+
+# Neither side can tell the other: each says that it lost the other, and each cleans up alone.
+apart() {
+	finish
+	exits 13
+	says 'v1 ended: lost-node, node B'
+	until_true 'B forgets its part' sh -c '! ls /run/tessera/B/vms/* 2>/dev/null'
+	kill -0 "$fragment_b" 2>/dev/null && note 'a fragment is left on B'
+}
+
+case_link_cut() {
+	start
+	broke=$(clock)
+	on B ip link set eth0 down
+	apart
+	on B ip link set eth0 up
+	meet
+	nothing_left
+}
+
+# One direction only: A's words reach B, B's answers do not come back.
+case_link_one_way() {
+	start
+	broke=$(clock)
+	on B ip route add blackhole 10.77.0.1/32
+	apart
+	on B ip route del blackhole 10.77.0.1/32
+	meet
+	nothing_left
+}
+
+# The node's memory runs out: B's fragment gets no more than a few pages beyond what it has. What it finds out about that is the kernel's to choose: a
+# copy is refused (node-error), or the kernel kills it (lost-node); either way it is about B.
+case_out_of_memory() {
+	mkdir "$tmp/cg"
+	mount -t cgroup2 none "$tmp/cg" || { note 'no cgroups'; return; }
+	echo +memory >"$tmp/cg/cgroup.subtree_control"
+	mkdir "$tmp/cg/poor"
+	echo 64K >"$tmp/cg/poor/memory.max"
+	start
+	broke=$(clock)
+	echo "$fragment_b" >"$tmp/cg/poor/cgroup.procs"
+	finish
+	exits 13
+	says 'v1 ended: (lost-node|node-error), node B'
+	nothing_left
+	rmdir "$tmp/cg/poor"
+	umount "$tmp/cg"
+}
+
+for name in "$@"; do
+	why='' took=''
+	"case_$name"
+	if [ -z "$why" ]; then
+		echo "ok $name$took"
+		continue
+	fi
+	failed=1
+	echo "FAIL $name: $why ($took )"
+	tail -n 15 "$tmp/log" | sed 's/^/    /'
+	for n in A B; do tail -n 15 /run/lab/$n.log | sed "s/^/    $n: /"; done
+done
+exit $failed
