@@ -1,0 +1,207 @@
+"""./demo: one virtual machine out of two hosts, shown to work. Builds, boots, computes, compares, and ends with 'demo: ok' or 'demo: FAILED: why'.
+
+1. A VM of one vCPU and half the memory of each of two nodes, more memory than either lends, boots a stock Debian kernel; each vCPU compresses and checksums
+   data of its own; then both fill and verify most of the memory; power off. What the guest computed is compared with what this host computes.
+2. The same VM with all vCPUs on one core of one node does the same jobs: what the aggregate is faster than."""
+
+import argparse
+import glob
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TREE = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, HERE)
+
+import report  # noqa: E402
+
+NAMES = "ABCDEFGHIJKLMNOP"
+APPEND = "quiet mitigations=off"  # the second: a simulated CPU gains nothing from what it has no use for
+QUIET_S = 15  # say that we live at least so often
+TOLD = {
+    "start": "the VM is being made", "memory": "the guest's user space is up", "ready warm": "the jobs' programs and data are where they run",
+    "ready jobs": "the jobs are done", "ready fill": "memory is filled and verified", "end": "the guest powers off",
+}
+
+
+class Failed(Exception):
+    """The demo failed; carries why."""
+
+
+class Progress:
+    """Lines with the time since the start, and a sign of life when there are none."""
+
+    def __init__(self):
+        self.start, self.last, self.stage = time.monotonic(), time.monotonic(), ""
+        self.done = threading.Event()
+        threading.Thread(target=self._live, daemon=True).start()
+
+    def say(self, text):
+        self.last, self.stage = time.monotonic(), text
+        print(f"demo: {self.last - self.start:4.0f} s  {text}", file=sys.stderr, flush=True)
+
+    def _live(self):
+        while not self.done.wait(1):
+            if time.monotonic() - self.last > QUIET_S:
+                self.say(self.stage if self.stage.endswith(" ...") else self.stage + " ...")
+
+
+def run_quietly(progress, what, argv, **more):
+    progress.say(what)
+    r = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False, cwd=TREE, **more)
+    if r.returncode:
+        sys.stderr.write(r.stdout)
+        raise Failed(f"{what}: {os.path.basename(argv[0])} ended with {r.returncode}")
+    return r.stdout.strip().splitlines()[-1:] or [""]
+
+
+def build(options, progress):
+    if not os.path.exists(os.path.join(options.build, "build.ninja")):
+        run_quietly(progress, "configuring the build", ["meson", "setup", options.build])
+    run_quietly(progress, "building", ["ninja", "-C", options.build, "tessera"])
+
+
+def make_data(folder, cpus, room):
+    """Distinct real text for each vCPU: the project's own sources, dealt out in turns."""
+    names = sorted(glob.glob(os.path.join(TREE, "src/*/*.[ch]")) + glob.glob(os.path.join(TREE, "tests/*/*.[ch]")))
+    for cpu in range(cpus):
+        with open(os.path.join(folder, f"data.{cpu}"), "wb") as out:
+            for name in names[cpu::cpus]:
+                with open(name, "rb") as f:
+                    out.write(f.read())
+            out.truncate(min(out.tell(), room))
+
+
+def expected_sum(busybox, path):
+    """What the guest's work() computes, here."""
+    packed = subprocess.run([busybox, "gzip", "-c", path], stdout=subprocess.PIPE, check=True).stdout
+    with open(path, "rb") as f:
+        return subprocess.run([busybox, "sha256sum"], input=f.read() + packed, stdout=subprocess.PIPE, check=True).stdout.split()[0].decode()
+
+
+def make_initrd(options, progress, folder):
+    """The guest's user land plus the demo's job. Returns what its jobs must compute."""
+    assets = run_quietly(progress, "fetching the guest's kernel and user land, once", [os.path.join(TREE, "tools/lab/guest-assets")])[0]
+    tool = os.path.join(folder, "guest-tool")
+    run_quietly(progress, "making the guest's initrd", ["gcc", "-O2", "-s", "-static", "-pthread", "-D_GNU_SOURCE", "-o", tool, os.path.join(HERE, "guest-tool.c")])
+    make_data(folder, options.nodes, options.data)
+    argv = [os.path.join(TREE, "tools/lab/guest-initrd"), "-o", os.path.join(folder, "initrd.gz"), "--job", os.path.join(HERE, "guest-job"), "--add", tool]
+    for cpu in range(options.nodes):
+        argv += ["--add", f"{folder}/data.{cpu}:demo/data.{cpu}"]
+    run_quietly(progress, "adding the jobs and their data", argv)
+    return [expected_sum(os.path.join(assets, "busybox"), os.path.join(folder, f"data.{cpu}")) for cpu in range(options.nodes)]
+
+
+def script(options, folder):
+    """What runs on node A: the two VMs, one after the other."""
+    one = options.nodes == 1
+    spread = ",".join(f"{n}:1:{options.memory}M" for n in NAMES[: options.nodes])
+    packed = f"A:{options.nodes}:{options.memory}M" + "".join(f",{n}:0:{options.memory}M" for n in NAMES[1 : options.nodes])
+    run = f"{HERE}/on-node"
+    text = "set -u\n"
+    for name, place, fill in (("spread", spread, options.fill), ("packed", packed, 0)):
+        text += f"{run} {name} {folder}/initrd.gz '{APPEND} demo.rounds={options.rounds} demo.fill={fill} {options.append}' {place} || exit\n"
+    return text.replace(":0:", ":1:") if one else text
+
+
+def follow(lab, progress):
+    """Tell what the lab says in words."""
+    for line in lab.stdout:
+        name, _, said = line.rstrip("\n").partition(": ")
+        if name not in ("spread", "packed"):
+            print(line, end="", file=sys.stderr)
+            continue
+        what = TOLD.get(said, TOLD.get(said.split()[0])) if said else None
+        title = "one vCPU a node" if name == "spread" else "all on one core"
+        if what:
+            progress.say(f"{title}: {what}")
+        elif said and not said.startswith("ready"):
+            progress.say(f"{title}: guest: {said}")
+
+
+def run_lab(options, progress, folder, out):
+    argv = [os.path.join(TREE, "lab"), "--nodes", str(options.nodes), "--build", options.build, "--lend", f"cpus={max(options.nodes, 2)},memory={options.lend}M"]
+    argv += ["--timeout", str(options.timeout), "--out", out, "--share", folder, "--share", HERE] + (["--sim", options.sim] if options.sim else [])
+    argv += (["--env", "DEMO_VERBOSE=1"] if options.verbose else []) + ["--", "sh", "-c", script(options, folder)]
+    progress.say("starting the lab")
+    # In a session of its own: the terminal's ^C reaches it once, through us.
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace", start_new_session=True) as lab:
+        try:
+            follow(lab, progress)
+        except BaseException:
+            lab.send_signal(signal.SIGINT)
+            raise
+        finally:
+            lab.wait()
+    return lab.returncode
+
+
+def demo(options, progress):
+    folder = os.path.join(options.build, "demo")
+    out = os.path.join(folder, "out")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(out)
+    build(options, progress)
+    sums = make_initrd(options, progress, folder)
+    status = run_lab(options, progress, folder, out)
+    progress.say("done")
+    spread, packed = (report.Run(os.path.join(out, name)) for name in ("spread", "packed"))
+    expected = {"sums": sums, "lend_bytes": options.lend << 20, "nodes": list(NAMES[: options.nodes]), "fill": options.fill > 0}
+    if options.json:
+        print(json.dumps(report.figures(spread, packed), indent=1))
+    else:
+        print(report.table(spread, packed, options.nodes))
+    wrong = report.judge(spread, packed, expected)
+    if wrong or status:
+        raise Failed("; ".join(wrong or [f"./lab ended with {status}"]))
+
+
+def parse():
+    p = argparse.ArgumentParser(prog="./demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--nodes", type=int, default=2, metavar="N", help="nodes, and vCPUs (default 2)")
+    p.add_argument("--memory", type=int, default=112, metavar="MIB", help="of the VM from each node (default 112)")
+    p.add_argument("--lend", type=int, default=160, metavar="MIB", help="what each node lends (default 160)")
+    p.add_argument("--fill", type=int, default=75, metavar="PERCENT", help="of the guest's free memory to fill and verify; 0: none (default 75)")
+    p.add_argument("--rounds", type=int, default=1, metavar="N", help="how often each job is done (default 1)")
+    p.add_argument("--data", type=int, default=500_000, metavar="BYTES", help="most data of each job (default 500000)")
+    p.add_argument("--append", default="", metavar="TEXT", help="more for the guest kernel's command line")
+    p.add_argument("--sim", choices=["bochs", "tcg", "host"], help="as in ./lab")
+    p.add_argument("--timeout", type=float, default=1500, metavar="SECONDS", help="for both VMs (default 1500)")
+    p.add_argument("--build", default=os.path.join(TREE, "build"), metavar="DIR", help="build directory (default build)")
+    p.add_argument("--json", action="store_true", help="figures as JSON instead of the table")
+    p.add_argument("--verbose", action="store_true", help="show the guests' whole consoles")
+    options = p.parse_args()
+    options.build = os.path.abspath(options.build)
+    return options
+
+
+def on_signal(number, _):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Failed(f"interrupted by {signal.Signals(number).name}")
+
+
+def main():
+    options = parse()
+    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGTERM, on_signal)
+    progress = Progress()
+    try:
+        demo(options, progress)
+        print("demo: ok")
+        return 0
+    except (Failed, OSError, subprocess.SubprocessError, ValueError, KeyError, IndexError) as e:
+        print(f"demo: FAILED: {e if isinstance(e, Failed) else repr(e)}")
+        return 1
+    finally:
+        progress.done.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+/* What busybox cannot do for the demo's job inside the guest. Static, because the guest has no libraries.
+ *
+ *   guest-tool now                    print the monotonic clock, in seconds
+ *   guest-tool fill PERCENT LAST_CPU  test memory: one thread on every vCPU fills its share of so much of the free memory with words that tell where
+ *                                     they are, verifies all of its own, and then a sample of its neighbour's, whose pages lie on another node if
+ *                                     the neighbour does. Prints 'demo| fill BYTES WRONG SECONDS'
+ *
+ * exit: 0 all words right, 1 some wrong, 2 usage or no memory */
+#include <pthread.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+enum { THREADS_MAX = 64, PAGE = 4096, WORDS = PAGE / 8, SAMPLE = 16 /* one page in so many of the neighbour's */ };
+
+struct fill {
+	uint64_t *base;
+	size_t pages; /* a thread */
+	unsigned threads;
+	pthread_barrier_t filled;
+};
+
+struct worker {
+	struct fill *fill;
+	unsigned cpu;
+	uint64_t wrong;
+};
+
+/* The word that belongs at this index: splitmix64. */
+static uint64_t word(uint64_t index)
+{
+	uint64_t z = (index + 1) * UINT64_C(0x9e3779b97f4a7c15);
+
+	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return z ^ (z >> 31);
+}
+
+static uint64_t wrong_in(const volatile uint64_t *base, size_t page)
+{
+	uint64_t wrong = 0;
+
+	for (size_t i = page * WORDS; i < (page + 1) * WORDS; i++)
+		wrong += base[i] != word(i);
+	return wrong;
+}
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+	struct fill *f = w->fill;
+	size_t first = w->cpu * f->pages, next = (w->cpu + 1) % f->threads * f->pages;
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(w->cpu, &set);
+	if (sched_setaffinity(0, sizeof set, &set))
+		w->wrong++;
+	for (size_t i = first * WORDS; i < (first + f->pages) * WORDS; i++)
+		f->base[i] = word(i);
+	for (size_t p = 0; p < f->pages; p++)
+		w->wrong += wrong_in(f->base, first + p);
+	pthread_barrier_wait(&f->filled);
+	for (size_t p = 0; p < f->pages; p += SAMPLE)
+		w->wrong += wrong_in(f->base, next + p);
+	return NULL;
+}
+
+static size_t free_bytes(void)
+{
+	FILE *file = fopen("/proc/meminfo", "r");
+	char line[128];
+	size_t kib = 0;
+
+	while (file && fgets(line, sizeof line, file))
+		if (sscanf(line, "MemAvailable: %zu", &kib) == 1)
+			break;
+	if (file)
+		fclose(file);
+	return kib << 10;
+}
+
+static uint64_t run(struct fill *f)
+{
+	struct worker worker[THREADS_MAX];
+	pthread_t thread[THREADS_MAX];
+	uint64_t wrong = 0;
+
+	pthread_barrier_init(&f->filled, NULL, f->threads);
+	for (unsigned t = 0; t < f->threads; t++) {
+		worker[t] = (struct worker){.fill = f, .cpu = t};
+		if (pthread_create(&thread[t], NULL, work, &worker[t]))
+			exit(2);
+	}
+	for (unsigned t = 0; t < f->threads; t++) {
+		pthread_join(thread[t], NULL);
+		wrong += worker[t].wrong;
+	}
+	return wrong;
+}
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static int fill(size_t percent, unsigned threads)
+{
+	struct fill f = {.threads = threads};
+	uint64_t wrong;
+	double from;
+
+	if (percent < 1 || percent > 95 || threads < 1 || threads > THREADS_MAX)
+		return 2;
+	f.pages = free_bytes() / PAGE * percent / 100 / f.threads;
+	f.base = mmap(NULL, f.pages * f.threads * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (!f.pages || f.base == MAP_FAILED)
+		return 2;
+	from = now();
+	wrong = run(&f);
+	printf("demo| fill %zu %llu %.2f\n", f.pages * f.threads * PAGE, (unsigned long long)wrong, now() - from);
+	return wrong ? 1 : 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 2 && strcmp(argv[1], "now") == 0) {
+		printf("%.4f\n", now());
+		return 0;
+	}
+	if (argc == 4 && strcmp(argv[1], "fill") == 0)
+		return fill(strtoul(argv[2], NULL, 10), (unsigned)strtoul(argv[3], NULL, 10) + 1);
+	return 2;
+}
