@@ -45,7 +45,7 @@ void board_drain(struct board *b);
 
 void board_power_button(struct board *b);
 
-/* KVM_EXIT_IOAPIC_EOI, here or on another node. */
+/* KVM_EXIT_IOAPIC_EOI. */
 void board_eoi(struct board *b, uint8_t vector);
 
 #endif

@@ -119,10 +119,6 @@ static void on_irq(void *vm, vcpu_t vcpu, unsigned mode, uint8_t vector)
 		log_warn("an interrupt (mode %u, vector %u) for vCPU %u came to this node, which does not run it", mode, vector, vcpu.v);
 }
 
-static void on_ioapic_eoi(void *vm, uint8_t vector)
-{
-}
-
 static void on_io_read(void *vm, enum bus_space space, uint64_t addr, void *data, unsigned bytes)
 {
 	machine_io(((struct aggregate *)vm)->machine, space, addr, data, bytes, false);
@@ -252,7 +248,7 @@ static int open_interlink(struct aggregate *a, struct failure *f)
 {
 	struct interlink_config i = {
 		.self = a->c.self, .nodes = a->c.nodes, .silence_ms = a->c.silence_ms ? a->c.silence_ms : AGGREGATE_SILENCE_MS,
-		.calls = {on_irq, on_ioapic_eoi, on_io_read, on_io_write, on_tsc_difference, on_tsc_base, on_boot_entry, on_stopped, on_lost, on_tick, a},
+		.calls = {on_irq, on_io_read, on_io_write, on_tsc_difference, on_tsc_base, on_boot_entry, on_stopped, on_lost, on_tick, a},
 	};
 
 	memcpy(i.fd, a->c.bus_fd, sizeof i.fd);

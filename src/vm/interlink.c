@@ -248,16 +248,6 @@ static int on_boot_entry(struct interlink *il, const uint8_t *body, size_t bytes
 	return 0;
 }
 
-static int on_ioapic_eoi(struct interlink *il, const uint8_t *body, size_t bytes)
-{
-	struct peer_ioapic_eoi m;
-
-	if (peer_get_ioapic_eoi(body, bytes, &m))
-		return -EBADMSG;
-	il->c.calls.ioapic_eoi(il->c.calls.vm, m.vector);
-	return 0;
-}
-
 static int on_message(struct interlink *il, node_t from, unsigned id, const uint8_t *body, size_t bytes)
 {
 	switch (id) {
@@ -265,7 +255,6 @@ static int on_message(struct interlink *il, node_t from, unsigned id, const uint
 	case PEER_io_read: return on_io_read(il, from, body, bytes);
 	case PEER_io_write: return on_io_write(il, from, body, bytes);
 	case PEER_io_done: return on_io_done(il, from, body, bytes);
-	case PEER_ioapic_eoi: return on_ioapic_eoi(il, body, bytes);
 	case PEER_echo: return on_echo(il, from, body, bytes);
 	case PEER_echo_reply: return on_echo_reply(il, from, body, bytes);
 	case PEER_tsc_base: return on_tsc_base(il, from, body, bytes);
@@ -464,11 +453,6 @@ int interlink_irq(struct interlink *il, node_t to, vcpu_t vcpu, unsigned mode, u
 {
 	count(&il->stats.irqs_sent);
 	return PEER_SEND(il, to, irq, .vcpu = vcpu.v, .mode = (uint8_t)mode, .vector = vector);
-}
-
-int interlink_ioapic_eoi(struct interlink *il, node_t to, uint8_t vector)
-{
-	return PEER_SEND(il, to, ioapic_eoi, .vector = vector);
 }
 
 int interlink_boot_entry(struct interlink *il, node_t to, const struct boot_entry *e)

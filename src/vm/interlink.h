@@ -1,4 +1,4 @@
-/* The bus streams between the fragments of one VM: interrupts for vCPUs elsewhere, accesses to devices elsewhere, end-of-interrupts, clock echoes,
+/* The bus streams between the fragments of one VM: interrupts for vCPUs elsewhere, accesses to devices elsewhere, clock echoes,
  * liveness and the agreed stop. One thread reads all of them; any thread may send.
  *
  * Locks: one per peer, guards the outgoing side of that peer's link (the incoming side belongs to the interlink thread); never held across a wait
@@ -19,7 +19,6 @@ struct interlink;
 /* Called on the interlink's thread; must not block. */
 struct interlink_calls {
 	void (*irq)(void *vm, vcpu_t vcpu, unsigned mode, uint8_t vector);  /* for a vCPU of this node */
-	void (*ioapic_eoi)(void *vm, uint8_t vector);                       /* on the node of the IOAPIC */
 	void (*io_read)(void *vm, enum bus_space space, uint64_t addr, void *data, unsigned bytes);
 	void (*io_write)(void *vm, enum bus_space space, uint64_t addr, const void *data, unsigned bytes);
 	void (*tsc_difference)(void *vm, int64_t cycles);                   /* node 0's TSC minus ours, when the estimate changed */
@@ -50,7 +49,6 @@ void interlink_close(struct interlink *il);
 
 /* Any thread; queues and returns. -EPIPE when that peer is gone. */
 int interlink_irq(struct interlink *il, node_t to, vcpu_t vcpu, unsigned mode, uint8_t vector) MUST_CHECK;
-int interlink_ioapic_eoi(struct interlink *il, node_t to, uint8_t vector) MUST_CHECK;
 int interlink_boot_entry(struct interlink *il, node_t to, const struct boot_entry *e) MUST_CHECK;
 /* To all. */
 int interlink_tsc_base(struct interlink *il, uint64_t offset) MUST_CHECK;

@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 
 #include "base/log.h"
+#include "vm/vcpu.h"
 
 /* Stub layout, offsets from its start. The stack is shared by all proxies: frames are pushed to it and never read. */
 enum {
@@ -28,10 +29,6 @@ enum {
 	LAPIC_SPIV = 0xf0,
 	LAPIC_SPIV_ENABLED = 0x1ff,
 	LAPIC_TPR = 0x80,
-	APIC_BASE_BSP = 1 << 8,
-	APIC_BASE_X2APIC = 1 << 10,
-	APIC_BASE_ENABLED = 1 << 11,
-	APIC_BASE_ADDRESS = 0xfee00000,
 };
 
 static void put32(uint8_t *to, uint32_t v)
@@ -96,7 +93,7 @@ static int proxy_set_sregs(struct proxy *p)
 	s.idt.limit = 256 * 8 - 1;
 	s.cr0 = 0x11; /* PE | ET */
 	s.cr3 = s.cr4 = s.efer = 0;
-	s.apic_base = APIC_BASE_ADDRESS | APIC_BASE_ENABLED | APIC_BASE_X2APIC | (p->vcpu.v == 0 ? APIC_BASE_BSP : 0);
+	s.apic_base = vcpu_apic_base(p->vcpu);
 	memset(s.interrupt_bitmap, 0, sizeof s.interrupt_bitmap);
 	return ioctl(p->fd, KVM_SET_SREGS, &s) < 0 ? -errno : 0;
 }

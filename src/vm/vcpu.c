@@ -97,6 +97,11 @@ int vcpu_set_cpuid(struct vcpu *v, const struct cpuid_table *table, struct failu
 	return err;
 }
 
+uint64_t vcpu_apic_base(vcpu_t id)
+{
+	return MEMMAP_LAPIC | APIC_BASE_ENABLED | APIC_BASE_X2APIC | (id.v == 0 ? APIC_BASE_BSP : 0);
+}
+
 int vcpu_reset(struct vcpu *v, struct failure *f)
 {
 	struct kvm_mp_state state = {.mp_state = v->id.v == 0 ? KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED};
@@ -104,7 +109,7 @@ int vcpu_reset(struct vcpu *v, struct failure *f)
 
 	if (ioctl(v->fd, KVM_GET_SREGS, &s) < 0)
 		return vcpu_failed(v, f, "reading registers");
-	s.apic_base = MEMMAP_LAPIC | APIC_BASE_ENABLED | APIC_BASE_X2APIC | (v->id.v == 0 ? APIC_BASE_BSP : 0);
+	s.apic_base = vcpu_apic_base(v->id);
 	if (ioctl(v->fd, KVM_SET_SREGS, &s) < 0)
 		return vcpu_failed(v, f, "an x2APIC");
 	if (ioctl(v->fd, KVM_SET_MP_STATE, &state) < 0)

@@ -30,6 +30,9 @@ void vcpu_close(struct vcpu *v);
 /* table: this vCPU's, from cpuid_vcpu(). Before anything that depends on CPUID (LAPIC mode, registers). */
 int vcpu_set_cpuid(struct vcpu *v, const struct cpuid_table *table, struct failure *f) MUST_CHECK;
 
+/* IA32_APIC_BASE from reset, on every node: x2APIC mode, and vCPU 0 starts the others (SDM 3A 11.4.4). */
+uint64_t vcpu_apic_base(vcpu_t id);
+
 /* As after power-on, but with the LAPIC in x2APIC mode: vCPU 0 runnable at the reset vector (see vcpu_set_entry), the others waiting for INIT and SIPI. */
 int vcpu_reset(struct vcpu *v, struct failure *f) MUST_CHECK;
 

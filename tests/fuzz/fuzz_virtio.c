@@ -32,6 +32,17 @@ static void rig_reset(void *user)
 {
 }
 
+/* A device is served only while its driver may be: driving, not fenced, master of the bus. */
+static void judge_served(void)
+{
+	uint64_t command = 0, bar = 0, msix_bar = 0, status = 0;
+
+	ensure(bus_read(rig.bus, BUS_MMIO, CONFIG + 4, &command, 2) && command & PCI_COMMAND_MASTER);
+	ensure(bus_read(rig.bus, BUS_MMIO, CONFIG + 0x10, &bar, 8) && bus_read(rig.bus, BUS_MMIO, CONFIG + 0x18, &msix_bar, 8));
+	if (bar == (BAR | 4) && (msix_bar ^ bar) >> 14 && bus_read(rig.bus, BUS_MMIO, BAR + 20, &status, 1))
+		ensure((status & 0x44) == 4);
+}
+
 /* Gives back what it read, as far as it fits. */
 static int echo_serve(void *dev, unsigned queue, struct virtq *q, uint64_t features, const atomic_bool *stop)
 {
@@ -40,6 +51,7 @@ static int echo_serve(void *dev, unsigned queue, struct virtq *q, uint64_t featu
 	uint64_t n;
 	int got = virtq_pop(q, &c);
 
+	judge_served();
 	ensure(queue < 2 && features >> VIRTIO_F_VERSION_1 & 1 && !atomic_load(stop));
 	if (got <= 0)
 		return got ? got : VIRTIO_DRAINED;
@@ -120,7 +132,7 @@ static void step_offer(struct steps *s)
 {
 	uint16_t head = (uint16_t)(steps_take(s, 1) % (SIZE + 1));
 
-	memory_set(AVAIL + 4 + 2 * (rig.offered % SIZE), &head, 2);
+	memory_set(AVAIL + 4 + 2u * (rig.offered % SIZE), &head, 2);
 	rig.offered++;
 	memory_set(AVAIL + 2, &rig.offered, 2);
 }
@@ -207,8 +219,20 @@ size_t fuzz_seed(unsigned n, uint8_t *to, size_t room)
 		5, 0, 20, 0, 0, 0, 0, /* reset */
 	};
 
-	if (n > 0 || sizeof story > room)
+	static const uint8_t fenced[] = {
+		0, 0, 2, 0, 8, 3, 0, 7, 0,                             /* up on queue 0; a head out of range: fenced */
+		2, 0, 0, 3, 0, 7, 0,                                   /* an honest one is not served any more */
+		0, 0, 5, 1, 22, 0, 1, 0, 5, 2, 32, 0, 0, 0, 0, 0xff,   /* queue 1 with a bad ring */
+		5, 1, 28, 0, 1, 0, 2, 0, 0, 3, 0, 7, 0,
+	};
+	static const uint8_t masterless[] = {
+		0, 0, 1, 0, 0, 0x80, 4, 0, 0, 2, 0, 0, 6, 1, 4, 2, 0, 4, 3, 0, 7, 0, /* up, a request, mastering off, notify */
+		6, 1, 4, 6, 0, 4, 7, 0,                                            /* on again */
+	};
+	static const struct { const uint8_t *at; size_t bytes; } seeds[] = {{story, sizeof story}, {fenced, sizeof fenced}, {masterless, sizeof masterless}};
+
+	if (n >= ARRAY_LEN(seeds) || seeds[n].bytes > room)
 		return 0;
-	memcpy(to, story, sizeof story);
-	return sizeof story;
+	memcpy(to, seeds[n].at, seeds[n].bytes);
+	return seeds[n].bytes;
 }

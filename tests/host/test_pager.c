@@ -270,10 +270,10 @@ TEST(a_page_that_does_not_exist_stops_the_vm)
 
 TEST(a_message_of_the_other_stream_stops_the_vm)
 {
-	struct peer_ioapic_eoi m = {.vector = 3};
+	struct peer_tsc_base m = {.guest_tsc_offset = 3};
 	uint8_t bytes[64];
 
-	check_malice(self, bytes, peer_put_ioapic_eoi(&m, bytes, sizeof bytes));
+	check_malice(self, bytes, peer_put_tsc_base(&m, bytes, sizeof bytes));
 }
 
 /* A page stream to a node 1 that the test plays itself. */

@@ -17,7 +17,7 @@ struct end {
 };
 
 struct event {
-	enum { EV_IRQ, EV_EOI, EV_ENTRY, EV_STOPPED, EV_LOST } kind;
+	enum { EV_IRQ, EV_ENTRY, EV_STOPPED, EV_LOST } kind;
 	uint64_t a, b, c;
 	char text[96];
 };
@@ -31,11 +31,6 @@ static void post(struct end *e, struct event ev)
 static void on_irq(void *vm, vcpu_t vcpu, unsigned mode, uint8_t vector)
 {
 	post(vm, (struct event){.kind = EV_IRQ, .a = vcpu.v, .b = mode, .c = vector});
-}
-
-static void on_eoi(void *vm, uint8_t vector)
-{
-	post(vm, (struct event){.kind = EV_EOI, .a = vector});
 }
 
 static void on_read(void *vm, enum bus_space space, uint64_t addr, void *data, unsigned bytes)
@@ -87,7 +82,7 @@ static void on_tick(void *vm, uint64_t now_ms)
 static bool end_open(struct end *e, unsigned self, int fd, unsigned silence_ms)
 {
 	struct interlink_config c = {.self = {(uint8_t)self}, .nodes = 2, .silence_ms = silence_ms,
-		.calls = {on_irq, on_eoi, on_read, on_write, on_difference, on_base, on_entry, on_stopped, on_lost, on_tick, e}};
+		.calls = {on_irq, on_read, on_write, on_difference, on_base, on_entry, on_stopped, on_lost, on_tick, e}};
 
 	c.fd[self] = -1;
 	c.fd[1 - self] = fd;
@@ -128,9 +123,6 @@ TEST(interlink_carries_interrupts_in_order)
 		CHECK(end_next(&e[1], &ev));
 		CHECK(ev.kind == EV_IRQ && ev.a == 7 && ev.b == 0 && ev.c == v);
 	}
-	CHECK_EQ(interlink_ioapic_eoi(e[1].il, (node_t){0}, 0x31), 0);
-	CHECK(end_next(&e[0], &ev));
-	CHECK(ev.kind == EV_EOI && ev.a == 0x31);
 	CHECK_EQ(interlink_boot_entry(e[0].il, (node_t){1}, &(struct boot_entry){.eip = 1, .esi = 2, .ebx = 3}), 0);
 	CHECK(end_next(&e[1], &ev));
 	CHECK(ev.kind == EV_ENTRY && ev.a == 1 && ev.b == 2 && ev.c == 3);

@@ -377,7 +377,7 @@ TEST(virtio_reset_in_mid_request_waits_for_the_worker)
 	gate_wait_inside(r);
 	poke(r, BAR + STATUS, 1, 0);
 	CHECK_EQ(peek(r, BAR + STATUS, 1), 15); /* not yet */
-	poke(r, BAR + STATUS, 1, 1);            /* an impatient driver changes nothing */
+	poke(r, BAR + STATUS, 1, 0x80);         /* an impatient driver changes nothing */
 	CHECK_EQ(peek(r, BAR + STATUS, 1), 15);
 	CHECK_EQ(r->resets, 0);
 	gate_let_go(r);
@@ -392,6 +392,36 @@ TEST(virtio_reset_in_mid_request_waits_for_the_worker)
 	ask(r, DRIVER_DATA, 8);
 	gate_wait_inside(r);
 	gate_let_go(r);
+	fixture_wait_msis(&r->f, 1);
+	CHECK_EQ(driver_used_idx(&r->d), 1);
+	rig_close(r);
+}
+
+/* A driver that adds a request at the last moment before the device goes to sleep, and does not notify because it was told not to. */
+static int late_serve(void *dev, unsigned queue, struct virtq *q, uint64_t features, const atomic_bool *stop)
+{
+	static struct virtq_chain chain;
+	struct rig *r = dev;
+
+	if (virtq_pop(q, &chain) == 1) {
+		virtq_push(q, &chain, 1);
+		return VIRTIO_MORE;
+	}
+	if (!r->inside) {
+		r->inside = true;
+		driver_desc(&r->d, DRIVER_DESC, 0, DRIVER_DATA, 8, DRIVER_WRITE, 0);
+		driver_offer(&r->d, 0);
+	}
+	return VIRTIO_DRAINED;
+}
+
+TEST(virtio_sees_what_came_without_notification)
+{
+	static const struct virtio_ops ops = {.serve = late_serve};
+	struct rig *r = rig_open((struct virtio_dev){.name = "late", .type = 63, .queues = 1, .queue_size = 64, .ops = &ops});
+
+	driver_up(r);
+	poke(r, NOTIFY, 2, 0);
 	fixture_wait_msis(&r->f, 1);
 	CHECK_EQ(driver_used_idx(&r->d), 1);
 	rig_close(r);

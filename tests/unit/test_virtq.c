@@ -263,7 +263,8 @@ static void hostile_indirect_loop(struct driver *d)
 static void hostile_indirect_nested(struct driver *d)
 {
 	indirect(d, DRIVER_INDIRECT, 32, 0);
-	driver_desc(d, DRIVER_INDIRECT, 1, DRIVER_INDIRECT, 32, DRIVER_INDIRECT_FLAG, 0);
+	driver_desc(d, DRIVER_INDIRECT, 1, DRIVER_INDIRECT + 0x100, 16, DRIVER_INDIRECT_FLAG, 0);
+	driver_desc(d, DRIVER_INDIRECT + 0x100, 0, DRIVER_DATA, 1, 0, 0);
 }
 
 TEST(virtq_hostile_rings_break_the_queue)
