@@ -2,6 +2,7 @@
 #include "node/fragment.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -358,10 +359,28 @@ static void stat_line(void *to, const char *key, uint64_t value)
 	CHANNEL_SEND((struct channel *)to, stat_line, .key = channel_name(key), .value = value);
 }
 
+/* What the kernel says this process holds; bytes of a field of /proc/self/status, which counts kB. */
+static void stat_memory(struct fragment *g, const char *key, const char *field)
+{
+	FILE *status = fopen("/proc/self/status", "re");
+	char line[128];
+	uint64_t kib;
+
+	while (status && fgets(line, sizeof line, status))
+		if (strncmp(line, field, strlen(field)) == 0 && sscanf(line + strlen(field), ": %" SCNu64, &kib) == 1)
+			stat_line(g->daemon, key, kib << 10);
+	if (status)
+		fclose(status);
+}
+
 static void on_ask_stats(struct fragment *g)
 {
-	if (g->state == CONTROL_PART_STARTED && g->machine)
+	if (g->state == CONTROL_PART_STARTED && g->machine) {
+		stat_line(g->daemon, "memory.guest_bytes", g->config.node[g->config.self.v].memory);
+		stat_memory(g, "memory.resident_bytes", "VmRSS");
+		stat_memory(g, "memory.resident_max_bytes", "VmHWM");
 		g->ops->stats(g->machine, stat_line, g->daemon);
+	}
 	CHANNEL_SEND(g->daemon, end, );
 }
 

@@ -6,7 +6,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,7 +19,7 @@
 #include "vm/aggregate.h"
 #include "vm/leaves.h"
 
-enum { MESH_DEADLINE_MS = 30000 };
+enum { MESH_DEADLINE_MS = 30000, STATS_HOTTEST = 10 };
 
 struct fragment_machine {
 	const struct fragment_config *config;
@@ -177,8 +179,19 @@ static void power_button(struct fragment_machine *m)
 
 static void stats(struct fragment_machine *m, void (*line)(void *to, const char *key, uint64_t value), void *to)
 {
-	if (m->aggregate)
-		aggregate_stats(m->aggregate, line, to);
+	struct pager_hot hot[STATS_HOTTEST];
+	unsigned found;
+
+	if (!m->aggregate)
+		return;
+	aggregate_stats(m->aggregate, line, to);
+	found = aggregate_hottest(m->aggregate, hot, STATS_HOTTEST);
+	for (unsigned k = 0; k < found; k++) {
+		char key[NAME_BYTES];
+
+		snprintf(key, sizeof key, "hot.gfn.0x%" PRIx64, hot[k].gfn.v);
+		line(to, key, hot[k].faults);
+	}
 }
 
 static void close_machine(struct fragment_machine *m)

@@ -400,6 +400,7 @@ static void stats_pager(const struct pager_stats *p, struct stats_sink *s)
 #undef C
 	s->each(s->to, "pager.cached_pages", p->cached_pages);
 	s->each(s->to, "pager.cached_pages_max", p->cached_pages_max);
+	s->each(s->to, "pager.cache_limit_pages", p->cache_limit_pages);
 	for (unsigned w = 0; w < PAGER_WAITS; w++) {
 		snprintf(key, sizeof key, "fault.%s.count", tally_wait_name(w));
 		s->each(s->to, key, p->wait[w].count);
@@ -438,6 +439,7 @@ static void stats_interlink(struct aggregate *a, struct stats_sink *s)
 	s->each(s->to, "bus.io_sent", i.io_sent);
 	s->each(s->to, "bus.io_served", i.io_served);
 	s->each(s->to, "bus.bytes_sent", i.bytes_sent);
+	s->each(s->to, "bus.bytes_received", i.bytes_received);
 }
 
 void aggregate_stats(struct aggregate *a, void (*each)(void *to, const char *key, uint64_t value), void *to)

@@ -273,6 +273,7 @@ static int peer_drain(struct interlink *il, unsigned n)
 
 	while ((err = link_fill(p->link)) == 0) {
 		while ((got = link_next(p->link, &frame)) == 1) {
+			__atomic_fetch_add(&il->stats.bytes_received, WIRE_HEADER_BYTES + frame.bytes, __ATOMIC_RELAXED);
 			err = on_message(il, (node_t){(uint8_t)n}, frame.id, frame.body, frame.bytes);
 			if (err)
 				return err;

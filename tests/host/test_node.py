@@ -84,6 +84,9 @@ def run_and_end(c):
     c.wait_state("C", "v1", "running")
     stats = json.loads(c.ok("stats", "v1", "--json", "--node", "B"))
     check({n: s["vcpus"] for n, s in stats["nodes"].items()} == {"A": 2, "B": 1, "C": 1}, f"statistics of all parts: {stats}")
+    for p in info["parts"]:
+        s = stats["nodes"][p["node"]]
+        check(s["memory.guest_bytes"] == p["memory_bytes"] and 0 < s["memory.resident_bytes"] <= s["memory.resident_max_bytes"], f"its memory: {s}")
     c.ok("stop", "v1", "--node", "B")
     end = json.loads(c.ok("info", "v1", "--json", "--node", "A"))["end"]
     check(end["reason"] == "power-off", f"it was switched off: {end}")
