@@ -243,3 +243,26 @@ TEST(a_shared_page_mapped_by_a_guest_read_still_faults_on_write)
 	CHECK_EQ(*(volatile uint64_t *)(b.ram.hva[0] + DATA * PAGE_BYTES), 1);
 	bed_drop(&b);
 }
+
+/* A walk that has to set an accessed bit stores to the page table, so it asks for the page as any store does: none is set in a Shared copy behind the
+ * protocol's back (SDM 3C 29.3.3.2: such an update is a data write). */
+TEST(an_accessed_bit_set_by_a_walk_is_a_write_to_the_page_table)
+{
+	uint64_t large = 0x83 | 1u << 2; /* present, writable, user, 2 MiB; neither accessed nor dirty */
+
+	BED(b, load_code);
+	b.may = 1;
+	b.rounds = 1;
+	CHECK_EQ(uffd_zap(&b.u, PD), 0);
+	put_page(&b, PD, &large, 8, false);
+	put_page(&b, DATA, "", 0, false);
+	pthread_create(&b.thread, NULL, vcpu_run, &b);
+	CHECK_EQ(wait_fault(&b, PD, true), 0);
+	CHECK_EQ(*(volatile uint64_t *)(b.ram.hva[0] + PD * PAGE_BYTES), large);
+	CHECK_EQ(b.exits, 0);
+	CHECK_EQ(uffd_upgrade(&b.u, PD), 0);
+	pthread_join(b.thread, NULL);
+	CHECK(!b.broken);
+	CHECK_EQ(*(volatile uint64_t *)(b.ram.hva[0] + PD * PAGE_BYTES), large | 1u << 5);
+	bed_drop(&b);
+}

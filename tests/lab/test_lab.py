@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Does ./lab keep what doc/lab.md promises? usage: test_lab.py host|tcg|bochs|separate NODES
+"""Does ./lab keep what doc/lab.md promises? usage: test_lab.py host|tcg|bochs|separate NODES BUILD
 
 Each test is a function; its name says what must be true. Few runs, much in each: a run in Bochs costs seconds."""
 
@@ -13,7 +13,7 @@ import tempfile
 import time
 
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-SIM, NODES = sys.argv[1], int(sys.argv[2])
+SIM, NODES, BUILD = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 OPTIONS = ["--nodes", str(NODES), "--no-daemons"] + (["--kernels", "separate"] if SIM == "separate" else ["--sim", SIM])
 NAMES = "ABCDEFGHIJKLMNOP"[:NODES]
 
@@ -93,6 +93,15 @@ def kvm_and_userfaultfd_are_there_in_the_right_mode():
     same(r.stdout.decode().strip().replace("1", "Y"), wanted, f"{module}.{parameter}")
 
 
+def the_mended_simulator_keeps_the_facts_that_tessera_stands_on():
+    """tools/lab/bochs.patch, both parts."""
+    if SIM != "bochs":
+        return
+    for program in ("kick", "uffd_kvm"):
+        r = lab([f"{BUILD}/tests/host/host_{program}"], "--timeout", "300")
+        same((r.returncode, b" 0 failed, 0 skipped" in r.stdout), (0, True), r.stdout.decode())
+
+
 def a_timeout_is_124():
     same(lab(["sleep", "100000"], "--timeout", "1").returncode, 124, "status after --timeout")
 
@@ -141,6 +150,7 @@ SIMULATED_ONLY = [
     the_tree_is_there_and_runs_are_pristine,
     shares_appear_at_their_own_path,
     kvm_and_userfaultfd_are_there_in_the_right_mode,
+    the_mended_simulator_keeps_the_facts_that_tessera_stands_on,
     two_runs_at_once_do_not_disturb_each_other,
 ]
 TESTS = [
@@ -152,6 +162,7 @@ TESTS = [
     nodes_see_each_other,
     each_node_has_its_own_cpus,
     kvm_and_userfaultfd_are_there_in_the_right_mode,
+    the_mended_simulator_keeps_the_facts_that_tessera_stands_on,
     a_timeout_is_124,
     a_signal_leaves_nothing_behind,
     two_runs_at_once_do_not_disturb_each_other,
