@@ -18,7 +18,7 @@ static int node(const struct options *o)
 	struct failure f = {0};
 
 	if (o->value[OPTION_LEND] && options_read_lend(o->value[OPTION_LEND], &d.lend_cpus, &d.lend_memory, &f))
-		return (int)report_usage(&f);
+		return (int)report_usage(&f, false);
 	return daemon_run(&d, &f) ? (int)report_failure(&f, false) : REPORT_OK;
 }
 
@@ -60,7 +60,7 @@ int main(int argc, char **argv)
 	if (argc == 5 && strcmp(argv[1], "fragment") == 0)
 		return fragment(argv + 2);
 	if (options_read(&o, argc, argv, &f))
-		return (int)report_usage(&f);
+		return (int)report_usage(&f, false);
 	if (o.verb == VERB_NODE)
 		return node(&o);
 	return verbs_run(&o, &host);

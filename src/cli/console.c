@@ -51,10 +51,10 @@ static void terminal_close(struct terminal *t)
 	sigprocmask(SIG_SETMASK, &t->mask_before, NULL);
 }
 
-static void put(const uint8_t *bytes, size_t n)
+static void put(int fd, const uint8_t *bytes, size_t n)
 {
 	while (n) {
-		ssize_t k = write(1, bytes, n);
+		ssize_t k = write(fd, bytes, n);
 
 		if (k < 0 && errno != EINTR)
 			return; /* nobody looks; the VM does not care */
@@ -73,7 +73,7 @@ static void show(struct console *c, const uint8_t *body, size_t bytes)
 		return;
 	if (c->position && in.at > c->position)
 		fprintf(stderr, "\r\n[%llu bytes of console output missed]\r\n", (unsigned long long)(in.at - c->position));
-	put(in.bytes.at, in.bytes.bytes);
+	put(c->json ? 2 : 1, in.bytes.at, in.bytes.bytes);
 	c->position = in.at + in.bytes.bytes;
 }
 
@@ -133,7 +133,7 @@ static int find_again(struct console *c, struct terminal *t, struct failure *f)
 }
 
 /* One frame. 1: the answer is complete. */
-static int take_frame(struct console *c, enum console_how *how, struct failure *f)
+static int take_frame(struct console *c, struct failure *f)
 {
 	const uint8_t *body;
 	size_t bytes;
@@ -145,11 +145,11 @@ static int take_frame(struct console *c, enum console_how *how, struct failure *
 	if (id == CONTROL_console_out)
 		show(c, body, bytes);
 	else if (id == CONTROL_vm_ended && !control_get_vm_ended(body, bytes, &c->ended))
-		*how = CONSOLE_ENDED;
+		c->has_ended = true;
 	return id == CONTROL_end;
 }
 
-static int talk(struct console *c, struct terminal *t, enum console_how *how, struct failure *f)
+static int talk(struct console *c, struct terminal *t, struct failure *f)
 {
 	struct pollfd p[3] = {{.fd = c->client.fd, .events = POLLIN}, {.fd = t->no_keys ? -1 : 0, .events = POLLIN}, {.fd = t->signal_fd, .events = POLLIN}};
 	struct signalfd_siginfo info;
@@ -158,7 +158,7 @@ static int talk(struct console *c, struct terminal *t, enum console_how *how, st
 	if (!client_ready(&c->client) && poll(p, 3, -1) < 0)
 		return errno == EINTR ? 0 : -errno;
 	if (client_ready(&c->client) || p[0].revents) {
-		got = take_frame(c, how, f);
+		got = take_frame(c, f);
 		if (got)
 			return got;
 	}
@@ -178,14 +178,13 @@ static int talk(struct console *c, struct terminal *t, enum console_how *how, st
 	return 0;
 }
 
-int console_show(struct console *c, enum console_how *how, struct failure *f)
+static int show_all(struct console *c, struct failure *f)
 {
 	struct terminal t;
 	int got;
 
-	*how = CONSOLE_DETACHED;
 	terminal_open(&t);
-	while ((got = talk(c, &t, how, f)) <= 0) {
+	while ((got = talk(c, &t, f)) <= 0) {
 		if (got == 0)
 			continue;
 		if (got != -ECONNRESET || !c->position)
@@ -215,22 +214,32 @@ int console_report_end(const char *vm, const struct control_vm_ended *e, bool js
 	return (int)code;
 }
 
-int console_verb(const struct options *o)
+int console_attend(struct console *c, const uint8_t *frame, size_t bytes)
 {
-	struct console c = {.run_dir = o->value[OPTION_RUN_DIR], .node = o->value[OPTION_NODE], .vm = o->operand};
-	bool json = o->value[OPTION_JSON];
-	enum console_how how = CONSOLE_DETACHED;
 	struct failure f = {0};
-	int err = client_open(&c.client, c.run_dir, c.node, &f);
+	int err = client_open(&c->client, c->run_dir, c->node, &f);
 
 	if (!err)
-		err = CLIENT_SEND(&c.client, &f, ask_console, .vm = client_name(c.vm));
-	if (!err && isatty(0))
-		fprintf(stderr, "[console of %s; ^] detaches]\n", c.vm);
+		err = client_send(&c->client, frame, bytes, &f);
+	if (!err && !c->mute && isatty(0))
+		fprintf(stderr, "[console of %s; ^] detaches]\n", c->vm);
 	if (!err)
-		err = console_show(&c, &how, &f);
-	client_close(&c.client);
+		err = show_all(c, &f);
+	client_close(&c->client);
 	if (err)
-		return (int)report_failure(&f, json);
-	return how == CONSOLE_ENDED ? console_report_end(c.vm, &c.ended, json) : REPORT_OK;
+		return (int)report_failure(&f, c->json);
+	if (c->has_ended)
+		return console_report_end(c->vm, &c->ended, c->json);
+	if (c->json)
+		report_json(json_pack("{s:s,s:s}", "vm", c->vm, "state", "running"));
+	return REPORT_OK;
+}
+
+int console_verb(const struct options *o)
+{
+	struct console c = {.run_dir = o->value[OPTION_RUN_DIR], .node = o->value[OPTION_NODE], .vm = o->operand, .json = o->value[OPTION_JSON]};
+	struct control_ask_console ask = {.vm = client_name(o->operand)};
+	uint8_t frame[WIRE_FRAME_MAX];
+
+	return console_attend(&c, frame, control_put_ask_console(&ask, frame, sizeof frame));
 }

@@ -5,19 +5,21 @@
 #include "cli/client.h"
 #include "cli/options.h"
 
-enum console_how { CONSOLE_ENDED, CONSOLE_DETACHED };
-
 struct console {
 	struct client client;
 	const char *run_dir, *node, *vm; /* to find the daemon again, should it be restarted */
 	bool owner;                      /* signals end the VM; so does our own end */
+	bool mute;                       /* no console comes (run --detach): say nothing about it */
+	bool json;                       /* one document on stdout, the console on stderr */
+	/* Private. */
 	uint64_t position;               /* of the console's stream, shown so far */
-	struct control_vm_ended ended;   /* CONSOLE_ENDED */
+	bool has_ended;
+	struct control_vm_ended ended;
 };
 
-/* The client has asked to run or to attach. Waits through restarts of the daemon. Signals: TERM, INT and HUP end the VM for its owner and detach
- * others. -errno with the reason when the VM did not start, or when no daemon came back. */
-int console_show(struct console *c, enum console_how *how, struct failure *f) MUST_CHECK;
+/* Ask the daemon (frame: ask_run or ask_console), show the console until the VM ends or is let go, tell how it went; an exit code. Waits through
+ * restarts of the daemon. Signals: TERM, INT and HUP end the VM for its owner and detach others. */
+int console_attend(struct console *c, const uint8_t *frame, size_t bytes);
 
 /* `tessera console`; an exit code. */
 int console_verb(const struct options *o);

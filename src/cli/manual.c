@@ -148,7 +148,10 @@ static void print_man(void)
 	       ".TP\n.B TESSERA_NODE\nThe daemon to speak to where a host runs several.\n"
 	       ".SH JSON\n");
 	roff("With --json every verb prints one JSON document. A failure is {\"error\":{\"what\":...,\"node\":...,\"todo\":...,\"code\":...}}, where code is the exit "
-	     "status. Sizes end in _bytes, times in _ms or _us.");
+	     "status. What run, console, stop and kill print is "
+	     "{\"vm\":...,\"end\":{\"reason\":...,\"node\":...,\"what\":...,\"code\":...}}, where code "
+	     "is the exit status of run, or {\"vm\":...,\"state\":...} if it has not ended; the console goes to stderr then. stats --watch prints one document a second."
+	     " Sizes end in _bytes, times in _ms or _us.");
 	printf(".SH SEE ALSO\n.BR tessera\\-node (8)\n");
 }
 
@@ -185,6 +188,6 @@ int manual_verb(const struct options *o)
 	else if (!o->operand)
 		print_all();
 	else if (print_verb(o->operand, &f))
-		return (int)report_usage(&f);
+		return (int)report_usage(&f, false);
 	return REPORT_OK;
 }

@@ -88,10 +88,8 @@ static void print_failure(const struct failure *f)
 		fprintf(stderr, "  -> %s\n", f->todo);
 }
 
-enum report_exit report_failure(const struct failure *f, bool json)
+static enum report_exit tell(const struct failure *f, enum report_exit code, bool json)
 {
-	enum report_exit code = exit_of(f->err);
-
 	if (json)
 		report_json(json_pack("{s:{s:s,s:s,s:s,s:i}}", "error", "what", f->what, "node", f->node, "todo", f->todo, "code", (int)code));
 	else
@@ -99,8 +97,12 @@ enum report_exit report_failure(const struct failure *f, bool json)
 	return code;
 }
 
-enum report_exit report_usage(const struct failure *f)
+enum report_exit report_failure(const struct failure *f, bool json)
 {
-	print_failure(f);
-	return REPORT_USAGE;
+	return tell(f, exit_of(f->err), json);
+}
+
+enum report_exit report_usage(const struct failure *f, bool json)
+{
+	return tell(f, REPORT_USAGE, json);
 }

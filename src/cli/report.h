@@ -31,7 +31,7 @@ enum report_exit report_end(unsigned reason);
 
 /* Print a failure to stderr, or as {"error":{...}} to stdout; returns the exit code that goes with it. */
 enum report_exit report_failure(const struct failure *f, bool json);
-enum report_exit report_usage(const struct failure *f);
+enum report_exit report_usage(const struct failure *f, bool json);
 
 /* Print a document and let go of it. */
 void report_json(json_t *j);

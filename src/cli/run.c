@@ -105,34 +105,16 @@ static int read_request(const struct options *o, struct control_ask_run *r, stru
 
 int run_verb(const struct options *o)
 {
-	struct console c = {.run_dir = o->value[OPTION_RUN_DIR], .node = o->value[OPTION_NODE], .vm = o->value[OPTION_NAME], .owner = true};
-	bool json = o->value[OPTION_JSON], detach = o->value[OPTION_DETACH];
-	enum console_how how = CONSOLE_DETACHED;
+	struct console c = {.run_dir = o->value[OPTION_RUN_DIR], .node = o->value[OPTION_NODE], .vm = o->value[OPTION_NAME], .json = o->value[OPTION_JSON],
+		.mute = o->value[OPTION_DETACH], .owner = true};
 	struct control_ask_run r;
 	struct failure f = {0};
 	uint8_t frame[WIRE_FRAME_MAX];
-	int err = read_request(o, &r, &f);
+	bool complete = o->value[OPTION_NAME] && (o->value[OPTION_KERNEL] || o->value[OPTION_FAKE]);
 
-	if (err) {
-		int code = (int)report_failure(&f, json);
-
-		return o->value[OPTION_NAME] && (o->value[OPTION_KERNEL] || o->value[OPTION_FAKE]) ? code : REPORT_USAGE;
-	}
-	err = client_open(&c.client, c.run_dir, c.node, &f);
-	if (!err)
-		err = client_send(&c.client, frame, control_put_ask_run(&r, frame, sizeof frame), &f);
-	if (!err && !detach && isatty(0))
-		fprintf(stderr, "[console of %s; ^] detaches]\n", c.vm);
-	if (!err)
-		err = console_show(&c, &how, &f);
-	client_close(&c.client);
-	if (err)
-		return (int)report_failure(&f, json);
-	if (how == CONSOLE_ENDED)
-		return console_report_end(c.vm, &c.ended, json);
-	if (json)
-		report_json(json_pack("{s:s,s:s}", "vm", c.vm, "state", "running"));
-	return REPORT_OK;
+	if (read_request(o, &r, &f))
+		return (int)(complete ? report_failure(&f, c.json) : report_usage(&f, c.json));
+	return console_attend(&c, frame, control_put_ask_run(&r, frame, sizeof frame));
 }
 
 /* Wait for the answer to stop or kill: the VM's end, or just 'end'. */
@@ -169,6 +151,8 @@ static int end(const struct options *o, bool kill, uint64_t timeout_s)
 		return (int)report_failure(&f, json);
 	if (ended && !(kill && e.reason == STOP_KILLED && !json))
 		code = console_report_end(o->operand, &e, json);
+	else if (json)
+		report_json(json_pack("{s:s,s:s}", "vm", o->operand, "state", "stopping"));
 	return kill ? REPORT_OK : code;
 }
 
@@ -184,7 +168,7 @@ int run_stop(const struct options *o)
 
 	if (o->value[OPTION_TIMEOUT] && quantity_read_count(o->value[OPTION_TIMEOUT], NULL, TIMEOUT_MAX_S, &timeout)) {
 		failure_set(&f, -EINVAL, "give seconds, 0 to 86400", "cannot read --timeout %.80s", o->value[OPTION_TIMEOUT]);
-		return (int)report_usage(&f);
+		return (int)report_usage(&f, o->value[OPTION_JSON]);
 	}
 	return end(o, o->value[OPTION_FORCE], timeout);
 }

@@ -216,6 +216,40 @@ def placed_elsewhere(c):
     c.wait_free("A")
 
 
+def json_twins(c):
+    """With --json, stdout is one document and its code is the exit status (of run, where a VM's end is told)."""
+    c.up("A")
+    run = ("run", "--fake", "--name", "v1", "--json", "--node", "A")
+
+    def said(*args, code=0):
+        done = c.run(*args, "--json", "--node", "A")
+        check(done.returncode == code, f"{args}: exit code {done.returncode}")
+        return json.loads(done.stdout)
+
+    check(said("run", "--fake", code=2)["error"]["code"] == 2, "no name")
+    check(said("stop", "v1", "--timeout", "x", code=2)["error"]["code"] == 2, "no timeout")
+    for verb in ("stop", "kill", "console", "info", "stats"):
+        check(said(verb, "v1", code=3)["error"]["code"] == 3, f"{verb}: no such VM")
+    for word, code in (("poweroff", 0), ("reset", 10), ("panic", 11)):
+        p = c.client(*run)
+        check(b"fake guest" in p.stderr.readline(), "the console is on stderr")
+        type_in(p, word + "\r")
+        out, err = p.communicate(timeout=LIMIT_S)
+        check(p.returncode == code and json.loads(out)["end"]["code"] == code, f"{word}: {p.returncode} {out} {err}")
+    check(said("run", "--fake", "--name", "v1", "--detach") == {"vm": "v1", "state": "running"}, "detached")
+    p = c.client("console", "v1", "--json", "--node", "A")
+    check(b"fake guest" in p.stderr.readline(), "attached")
+    p.terminate()
+    out, _ = p.communicate(timeout=LIMIT_S)
+    check(json.loads(out) == {"vm": "v1", "state": "running"} and p.returncode == 0, f"let go: {out}")
+    check(said("stats", "v1")["vm"] == "v1" and said("info", "v1")["state"] == "running", "stats and info")
+    check(said("kill", "v1")["end"]["reason"] == "killed", "killed")
+    said("run", "--fake", "--name", "v1", "--detach")
+    check(said("stop", "v1", "--timeout", "0") == {"vm": "v1", "state": "stopping"}, "only asked to stop")
+    c.wait_state("A", "v1", "ended")
+    check(said("console", "v1")["end"]["reason"] == "power-off", "the console of what has ended")
+
+
 def name_taken(c):
     c.up("A", "B")
     c.ok("run", "--fake", "--name", "v1", "--place", "A:1", "--detach", "--node", "A")
@@ -466,7 +500,7 @@ def doctor(c):
 
 
 TESTS = {f.__name__: f for f in (join, join_waits, same_name, other_version, run_and_end, run_again_at_once, foreground, console, detach_key, client_signals,
-                                 refusals, placed_elsewhere, name_taken, name_raced, sixteen_nodes, births_that_fail, daemon_dies_in_birth, birth_killed, fragment_stopped,
+                                 refusals, placed_elsewhere, json_twins, name_taken, name_raced, sixteen_nodes, births_that_fail, daemon_dies_in_birth, birth_killed, fragment_stopped,
                                  fragment_killed, daemon_restarts, vm_ends_without_daemon, daemon_stopped,
                                  stop_and_kill, quit_verb, garbage, doctor)}
 
