@@ -20,6 +20,7 @@ struct bench {
 	struct row row[32];
 	unsigned rows;
 	double floor_us[2]; /* blocking, polling */
+	double pages_per_trip;
 };
 
 static struct row *bench_row(struct bench *b, const char *name, const struct histogram *h)
@@ -99,11 +100,12 @@ static void bench_walk(struct bench *b, struct crew *c)
 	before = c->report[1].stats.reads + c->report[1].stats.prefetch_late;
 	crew_do(c, 1, order(CREW_WALK, 0, pages));
 	trips = c->report[1].stats.reads + c->report[1].stats.prefetch_late - before;
+	b->pages_per_trip = (double)pages / (double)(trips ? trips : 1);
 	struct row *r = bench_row(b, "sequential read, a page", &c->report[1].ns);
 	r->p50_us = (double)c->report[1].all_ns / 1000 / (double)pages;
 	r->p99_us = (double)histogram_permille(&c->report[1].ns, 990) / 1000;
 	snprintf(r->note, sizeof r->note, "mean; %llu pages in %llu round trips: %.1f a trip", (unsigned long long)pages, (unsigned long long)trips,
-		(double)pages / (double)trips);
+		b->pages_per_trip);
 }
 
 static void bench_turns(struct bench *b, struct crew *c)
@@ -162,7 +164,7 @@ static void bench_four(struct bench *b)
 static void bench_print(const struct bench *b)
 {
 	if (b->json)
-		printf("{\"floor_us\":%.2f,\"floor_polling_us\":%.2f,\"rows\":[", b->floor_us[0], b->floor_us[1]);
+		printf("{\"floor_us\":%.2f,\"floor_polling_us\":%.2f,\"pages_per_trip\":%.1f,\"rows\":[", b->floor_us[0], b->floor_us[1], b->pages_per_trip);
 	else
 		printf("%-28s %10s %10s\n", "fault, us", "p50", "p99");
 	for (unsigned i = 0; i < b->rows; i++) {

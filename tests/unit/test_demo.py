@@ -85,7 +85,7 @@ BROKEN = {
 def outcome(change, lab_status=0):
     """The last line and the exit status of ./demo whose lab leaves good results, changed."""
 
-    def lab(options, progress, folder, out):
+    def lab(options, progress, folder, out, plan):
         good(out)
         change(out)
         return lab_status

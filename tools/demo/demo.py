@@ -37,14 +37,15 @@ class Failed(Exception):
 class Progress:
     """Lines with the time since the start, and a sign of life when there are none."""
 
-    def __init__(self):
+    def __init__(self, who="demo"):
+        self.who = who
         self.start, self.last, self.stage = time.monotonic(), time.monotonic(), ""
         self.done = threading.Event()
         threading.Thread(target=self._live, daemon=True).start()
 
     def say(self, text):
         self.last, self.stage = time.monotonic(), text
-        print(f"demo: {self.last - self.start:4.0f} s  {text}", file=sys.stderr, flush=True)
+        print(f"{self.who}: {self.last - self.start:4.0f} s  {text}", file=sys.stderr, flush=True)
 
     def _live(self):
         while not self.done.wait(1):
@@ -98,42 +99,43 @@ def make_initrd(options, progress, folder):
     return [expected_sum(os.path.join(assets, "busybox"), os.path.join(folder, f"data.{cpu}")) for cpu in range(options.nodes)]
 
 
-def script(options, folder):
-    """What runs on node A: the two VMs, one after the other."""
-    one = options.nodes == 1
+def vms(options):
+    """The VMs to run, one after the other: (name, title, place, parameters of the guest's job)."""
     spread = ",".join(f"{n}:1:{options.memory}M" for n in NAMES[: options.nodes])
     packed = f"A:{options.nodes}:{options.memory}M" + "".join(f",{n}:0:{options.memory}M" for n in NAMES[1 : options.nodes])
-    run = f"{HERE}/on-node"
-    text = "set -u\n"
-    for name, place, fill in (("spread", spread, options.fill), ("packed", packed, 0)):
-        text += f"{run} {name} {folder}/initrd.gz '{APPEND} demo.rounds={options.rounds} demo.fill={fill} {options.append}' {place} || exit\n"
-    return text.replace(":0:", ":1:") if one else text
+    return [("spread", "one vCPU a node", spread, f"demo.rounds={options.rounds} demo.fill={options.fill}"),
+            ("packed", "all on one core", packed, f"demo.rounds={options.rounds}")]
 
 
-def follow(lab, progress):
+def script(options, folder, plan):
+    """What runs on node A."""
+    lines = [f"{HERE}/on-node {name} {folder}/initrd.gz '{APPEND} {parameters} {options.append}' {place} || exit" for name, _, place, parameters in plan]
+    return "set -u\n" + "\n".join(lines)
+
+
+def follow(lab, progress, titles):
     """Tell what the lab says in words."""
     for line in lab.stdout:
         name, _, said = line.rstrip("\n").partition(": ")
-        if name not in ("spread", "packed"):
+        if name not in titles:
             print(line, end="", file=sys.stderr)
             continue
-        what = TOLD.get(said, TOLD.get(said.split()[0])) if said else None
-        title = "one vCPU a node" if name == "spread" else "all on one core"
+        title, what = titles[name], TOLD.get(said, TOLD.get(said.split()[0])) if said else None
         if what:
             progress.say(f"{title}: {what}")
         elif said and not said.startswith("ready"):
             progress.say(f"{title}: guest: {said}")
 
 
-def run_lab(options, progress, folder, out):
+def run_lab(options, progress, folder, out, plan):
     argv = [os.path.join(TREE, "lab"), "--nodes", str(options.nodes), "--build", options.build, "--lend", f"cpus={max(options.nodes, 2)},memory={options.lend}M"]
     argv += ["--timeout", str(options.timeout), "--out", out, "--share", folder, "--share", HERE] + (["--sim", options.sim] if options.sim else [])
-    argv += (["--env", "DEMO_VERBOSE=1"] if options.verbose else []) + ["--", "sh", "-c", script(options, folder)]
+    argv += [f"--env={name}=1" for name, wanted in (("DEMO_VERBOSE", options.verbose), ("DEMO_HOTTEST", options.hottest)) if wanted] + ["--", "sh", "-c", script(options, folder, plan)]
     progress.say("starting the lab")
     # In a session of its own: the terminal's ^C reaches it once, through us.
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace", start_new_session=True) as lab:
         try:
-            follow(lab, progress)
+            follow(lab, progress, {name: title for name, title, _, _ in plan})
         except BaseException:
             lab.send_signal(signal.SIGINT)
             raise
@@ -142,17 +144,23 @@ def run_lab(options, progress, folder, out):
     return lab.returncode
 
 
-def demo(options, progress):
+def run_vms(options, progress, plan):
+    """Build, boot and run them. Returns the folder of what they left behind, what their jobs must compute, and the lab's exit status."""
     folder = os.path.join(options.build, "demo")
     out = os.path.join(folder, "out")
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(out)
     build(options, progress)
     sums = make_initrd(options, progress, folder)
-    status = run_lab(options, progress, folder, out)
+    status = run_lab(options, progress, folder, out, plan)
     progress.say("done")
+    return out, sums, status
+
+
+def demo(options, progress):
+    out, sums, status = run_vms(options, progress, vms(options))
     spread, packed = (report.Run(os.path.join(out, name)) for name in ("spread", "packed"))
-    expected = {"sums": sums, "lend_bytes": options.lend << 20, "nodes": list(NAMES[: options.nodes]), "fill": options.fill > 0}
+    expected = {"cpus": options.nodes, "sums": sums, "lend_bytes": options.lend << 20, "nodes": list(NAMES[: options.nodes]), "fill": options.fill > 0}
     if options.json:
         print(json.dumps(report.figures(spread, packed), indent=1))
     else:
@@ -162,7 +170,8 @@ def demo(options, progress):
         raise Failed("; ".join(wrong or [f"./lab ended with {status}"]))
 
 
-def parse():
+def parse(argv):
+    """Also for ./bench, which runs the same VMs."""
     p = argparse.ArgumentParser(prog="./demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--nodes", type=int, default=2, metavar="N", help="nodes, and vCPUs (default 2)")
     p.add_argument("--memory", type=int, default=112, metavar="MIB", help="of the VM from each node (default 112)")
@@ -176,7 +185,8 @@ def parse():
     p.add_argument("--build", default=os.path.join(TREE, "build"), metavar="DIR", help="build directory (default build)")
     p.add_argument("--json", action="store_true", help="figures as JSON instead of the table")
     p.add_argument("--verbose", action="store_true", help="show the guests' whole consoles")
-    options = p.parse_args()
+    p.add_argument("--hottest", action="store_true", help="have the guest name the pages that most remote faults of its boot fell on (wants --append nokaslr)")
+    options = p.parse_args(argv)
     options.build = os.path.abspath(options.build)
     return options
 
@@ -188,7 +198,7 @@ def on_signal(number, _):
 
 
 def main():
-    options = parse()
+    options = parse(sys.argv[1:])
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
     progress = Progress()

@@ -111,8 +111,8 @@ def judge_run(name, run, expected):
     wrong = []
     if run.status != 0:
         wrong.append(f"{name}: tessera run ended with {run.status}: {run.errors}" if run.status is not None else f"{name}: did not run to its end")
-    if sorted(run.cpus()) != list(range(len(expected["sums"]))):
-        wrong.append(f"{name}: the guest sees CPUs {sorted(run.cpus())}, not {len(expected['sums'])}")
+    if sorted(run.cpus()) != list(range(expected["cpus"])):
+        wrong.append(f"{name}: the guest sees CPUs {sorted(run.cpus())}, not {expected['cpus']}")
     for cpu, wanted in enumerate(expected["sums"]):
         job = run.jobs().get(cpu)
         if not job:
@@ -142,7 +142,7 @@ def judge_memory(run, expected):
 
 
 def judge(spread, packed, expected):
-    """expected: sums (one a vCPU), lend_bytes, nodes (names, one a vCPU), fill (bool). Returns complaints, none if all is well."""
+    """expected: cpus, sums (one a vCPU), lend_bytes, nodes (names, one a vCPU), fill (bool). Returns complaints, none if all is well."""
     wrong = judge_run("spread", spread, expected) + judge_run("overcommitted", packed, expected)
     nodes = [spread.where().get(v, ("nowhere",))[0] for v in range(len(expected["sums"]))]
     if nodes != expected["nodes"]:
