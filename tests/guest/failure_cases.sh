@@ -1,17 +1,18 @@
 #!/bin/sh
-# Runs inside the lab, on node A with two daemons up: breaks things under a stock guest that has a vCPU and half its memory on each of A and B, and
-# judges what a user sees, what the fragments say, and what is left.
+# Runs inside the lab, on node A with two or more daemons up: breaks things under a stock guest that has a vCPU and a share of its memory on each node,
+# and judges what a user sees, what the fragments say, and what is left.
 # usage: failure_cases.sh ASSETS CASE...
 # Prints 'ok CASE (what it measured)' or 'FAIL CASE: why' (with the last lines of all logs) for each; exit 1 if any failed.
 #
-#      A -------------- B      each lends one CPU: a VM that left anything behind would keep the next one from starting
+#      A -------- B (C ...)    each lends one CPU: a VM that left anything behind would keep the next one from starting
 #      client, devices         seconds are the lab's own, from the break to the client's exit
 set -u
 assets=$1
 shift
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-failed=0 name='' why='' code=0 took='' log_a=0 log_b=0
+failed=0 name='' why='' code=0 took='' place='' count=0
+for n in $LAB_NODES; do place=$place${place:+,}$n:1 count=$((count + 1)); done
 
 note() { [ -n "$why" ] || why=$1; }
 says() { grep -qE -- "$1" "$tmp/log" || note "does not say '$1'"; }
@@ -32,18 +33,18 @@ until_true() {
 
 said() { grep -qE -- "$1" "$tmp/log" || ! kill -0 "$client" 2>/dev/null; }
 
-# start: the VM, in the foreground of a client of its own, until its kernel talks.
+# start [PLACE]: the VM, in the foreground of a client of its own, until its kernel talks.
 start() {
 	: >"$tmp/log"
-	log_a=$(lines /run/lab/A.log) log_b=$(lines /run/lab/B.log)
-	tessera run --name v1 --cpus 2 --memory 128M --place A:1,B:1 --kernel "$assets/vmlinux" --append earlyprintk=ttyS0 >"$tmp/log" 2>&1 </dev/null &
+	for n in $LAB_NODES; do lines "/run/lab/$n.log" >"$tmp/$n.before"; done
+	tessera run --name v1 --memory 128M --place "${1:-$place}" --kernel "$assets/vmlinux" --append earlyprintk=ttyS0 >"$tmp/log" 2>&1 </dev/null &
 	client=$!
 	until_true 'a first word of the guest' said 'Linux version'
 	says 'Linux version'
-	fragment_a=$(part_pid 1) fragment_b=$(part_pid 2)
 }
 
-part_pid() { tessera info v1 --json | sed -n 's/.*"pid": \([0-9]*\),*/\1/p' | sed -n "$1p"; }
+# fragment NODE: its process.
+fragment() { tessera info v1 --json | grep -A10 "\"node\": \"$1\"" | sed -n 's/.*"pid": \([0-9]*\),*/\1/p' | head -n 1; }
 
 # finish: the client's end, and how long after broke=$(clock) it came.
 finish() {
@@ -60,11 +61,11 @@ ended_by() {
 	new_lines | grep 'the VM ended' | grep -v "the VM ended: lost-node, node $1" >"$tmp/others" && note "not agreed: $(cat "$tmp/others")"
 }
 
-new_lines() { tail -n +$((log_a + 1)) /run/lab/A.log; tail -n +$((log_b + 1)) /run/lab/B.log; }
+new_lines() { for n in $LAB_NODES; do tail -n "+$(($(cat "$tmp/$n.before") + 1))" "/run/lab/$n.log"; done; }
 
 # Streams between fragments and their listeners: those that have nothing to do with the daemons' port 7700 = 1E14.
 streams() {
-	for n in A B; do
+	for n in $LAB_NODES; do
 		awk '($4 == "01" || $4 == "0A") && $2 !~ /:1E14$/ && $3 !~ /:1E14$/' "/proc/$(cat /run/lab/$n.pid)/net/tcp"
 	done
 }
@@ -73,13 +74,13 @@ left() {
 	ls /run/tessera/?/vms/* /dev/shm/* 2>/dev/null && echo 'files'
 	grep -ls 'tessera.fragment' /proc/[0-9]*/cmdline && echo 'processes'
 	streams | grep . && echo 'streams'
-	[ "$(tessera ls --json | grep -c '"cpus_used": 0')" = 2 ] || echo 'reservations'
+	[ "$(tessera ls --json | grep -c '"cpus_used": 0')" = "$count" ] || echo 'reservations'
 }
 
 nothing_left() { left >"$tmp/left"; [ ! -s "$tmp/left" ] || note "left behind: $(tr '\n' ' ' <"$tmp/left")"; }
 is_clean() { [ -z "$(left 2>&1)" ]; }
-both_up() { [ "$(on "$1" tessera ls --json 2>/dev/null | grep -cE '"state": "(here|up)"')" = 2 ]; }
-meet() { until_true 'A sees B' both_up A; until_true 'B sees A' both_up B; }
+all_up() { [ "$(on "$1" tessera ls --json 2>/dev/null | grep -cE '"state": "(here|up)"')" = "$count" ]; }
+meet() { for n in $LAB_NODES; do until_true "$n sees all" all_up "$n"; done; }
 
 # The guest goes on: it says more than it had said.
 grown() { [ "$(lines "$tmp/log")" -gt "$1" ] || ! kill -0 "$client" 2>/dev/null; }
@@ -105,14 +106,30 @@ start_daemon() {
 
 # break_fragment SIGNAL: each in turn.
 break_fragment() {
-	for node in A B; do
+	for node in $LAB_NODES; do
 		start
+		victim=$(fragment "$node")
 		broke=$(clock)
-		case $node in A) kill -"$1" "$fragment_a" ;; B) kill -"$1" "$fragment_b" ;; esac
+		kill -"$1" "$victim"
 		finish
-		ended_by $node
+		ended_by "$node"
 		nothing_left
 	done
+}
+
+# What is to break, first: both CPUs, each on its node, through two daemons.
+case_comes_up() {
+	start
+	until_true 'both CPUs' said "smp: Brought up $count nodes, $count CPUs"
+	says "smp: Brought up $count nodes, $count CPUs"
+	end_it
+}
+
+# Started from a node that has no part in it.
+case_elsewhere() {
+	start B:1
+	[ "$(fragment A)" ] && note 'A has a part in it'
+	end_it
 }
 
 case_fragment_killed() {
@@ -158,9 +175,10 @@ case_daemon_stopped() {
 # The fragment dies while nobody is there to notice on its node.
 case_daemon_and_fragment_killed() {
 	start
+	victim=$(fragment B)
 	kill -9 "$(cat /run/lab/B.pid)"
 	broke=$(clock)
-	kill -9 "$fragment_b"
+	kill -9 "$victim"
 	finish
 	ended_by B
 	start_daemon B
@@ -169,16 +187,21 @@ case_daemon_and_fragment_killed() {
 }
 
 # Neither side can tell the other: each says that it lost the other, and each cleans up alone.
-apart() {
+alone() {
 	finish
 	exits 13
 	says 'v1 ended: lost-node, node B'
+}
+
+apart() {
+	alone
 	until_true 'B forgets its part' sh -c '! ls /run/tessera/B/vms/* 2>/dev/null'
-	kill -0 "$fragment_b" 2>/dev/null && note 'a fragment is left on B'
+	kill -0 "$victim" 2>/dev/null && note 'a fragment is left on B'
 }
 
 case_link_cut() {
 	start
+	victim=$(fragment B)
 	broke=$(clock)
 	on B ip link set eth0 down
 	apart
@@ -190,11 +213,25 @@ case_link_cut() {
 # One direction only: A's words reach B, B's answers do not come back.
 case_link_one_way() {
 	start
+	victim=$(fragment B)
 	broke=$(clock)
 	on B ip route add blackhole 10.77.0.1/32
 	apart
 	on B ip route del blackhole 10.77.0.1/32
 	meet
+	nothing_left
+}
+
+# A whole node is silent for a while, and finds out when it wakes.
+case_node_stopped() {
+	start
+	victim=$(fragment B)
+	broke=$(clock)
+	kill -STOP "$(cat /run/lab/B.pid)" "$victim"
+	alone
+	kill -CONT "$(cat /run/lab/B.pid)" "$victim"
+	meet
+	until_true 'B forgets its part' sh -c '! ls /run/tessera/B/vms/* 2>/dev/null'
 	nothing_left
 }
 
@@ -207,8 +244,9 @@ case_out_of_memory() {
 	mkdir "$tmp/cg/poor"
 	echo 64K >"$tmp/cg/poor/memory.max"
 	start
+	victim=$(fragment B)
 	broke=$(clock)
-	echo "$fragment_b" >"$tmp/cg/poor/cgroup.procs"
+	echo "$victim" >"$tmp/cg/poor/cgroup.procs"
 	finish
 	exits 13
 	says 'v1 ended: (lost-node|node-error), node B'
@@ -227,6 +265,6 @@ for name in "$@"; do
 	failed=1
 	echo "FAIL $name: $why ($took )"
 	tail -n 15 "$tmp/log" | sed 's/^/    /'
-	for n in A B; do tail -n 15 /run/lab/$n.log | sed "s/^/    $n: /"; done
+	for n in $LAB_NODES; do tail -n 15 "/run/lab/$n.log" | sed "s/^/    $n: /"; done
 done
 exit $failed
