@@ -356,7 +356,7 @@ TEST(litmus_on_four_nodes)
 
 /* A store across the boundary of two pages needs both at once, and both nodes want both all the time: holds must let somebody finish. */
 
-static void crossing_work(struct crew *c, unsigned me)
+__attribute__((no_sanitize("alignment"))) static void crossing_work(struct crew *c, unsigned me)
 {
 	volatile uint8_t *at = (volatile uint8_t *)bed_word(c->bed, crew_node(c, me), 4, 511);
 

@@ -23,7 +23,7 @@ struct rig {
 	uint8_t *ram;
 	struct proxy proxy;
 	pthread_t thread;
-	volatile bool stop;
+	_Atomic bool stop;
 	int error;
 };
 
