@@ -4,7 +4,7 @@
  * On the console, a line each: poweroff, reset, panic, deaf (the power button does nothing from now on), die (the process exits without a word),
  * flood (write a megabyte). In --append: fail=STEP:INDEX (that node refuses at prepare, connect or start), hang=STEP:INDEX (it takes for ever).
  *
- * Threads: one that watches the mesh; state shared with the fragment's threads is guarded by 'lock'. */
+ * Threads: one that watches the mesh; how it ends is vm/verdict's, as in the real one. */
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -15,25 +15,24 @@
 #include <unistd.h>
 
 #include "base/ensure.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "net/mesh.h"
 #include "node/fragment_machine.h"
+#include "vm/verdict.h"
 #include "wire/peer.h"
 
-enum { DEADLINE_MS = 30000 };
+enum { DEADLINE_MS = 30000, TICK_MS = 100 };
 
 struct fragment_machine {
 	const struct fragment_config *config;
 	struct fragment_calls calls;
 	struct mesh mesh;
-	bool meshed, threaded;
+	struct verdict verdict;
+	bool meshed, threaded, ended; /* atomic */
 	pthread_t thread;
-	int stop_fd;
-	pthread_mutex_t lock; /* guards the rest */
-	bool over, deaf;
-	enum stop_reason reason;
-	node_t about;
-	char what[256];
+	int wake_fd; /* readable: watch no longer */
+	bool deaf;   /* this and the rest: the control thread's */
 	char line[64];
 	size_t typed;
 	uint64_t keys;
@@ -60,6 +59,42 @@ static int obey(const struct fragment_config *c, const char *step, int cancel_fd
 	return -ECANCELED;
 }
 
+static void wake(struct fragment_machine *m)
+{
+	uint64_t one = 1;
+
+	while (write(m->wake_fd, &one, sizeof one) < 0 && errno == EINTR)
+		;
+}
+
+/* What the verdict asks for. */
+
+static void on_stopping(void *owner, enum stop_reason reason, node_t about, const char *what)
+{
+	struct fragment_machine *m = owner;
+	struct peer_stop stop = {.reason = (uint8_t)reason, .node = about.v};
+	uint8_t frame[WIRE_FRAME_MAX];
+	size_t bytes;
+
+	if (!__atomic_load_n(&m->meshed, __ATOMIC_ACQUIRE))
+		return;
+	wire_set_text(&stop.what, what);
+	bytes = peer_put_stop(&stop, frame, sizeof frame);
+	for (unsigned k = 0; k < m->config->nodes; k++)
+		if (m->mesh.fd[k][MESH_BUS] >= 0 && write(m->mesh.fd[k][MESH_BUS], frame, bytes) < 0)
+			continue; /* it is gone, and others tell why */
+}
+
+static void on_ended(void *owner, enum stop_reason reason, node_t about, const char *what)
+{
+	struct fragment_machine *m = owner;
+
+	log_info("the VM ended: %s, node %s: %s", stop_reason_name(reason), m->config->node[about.v].name, what);
+	__atomic_store_n(&m->ended, true, __ATOMIC_RELEASE);
+	m->calls.ended(m->calls.owner, reason, about, what);
+	wake(m);
+}
+
 static int fake_prepare(struct fragment_machine **out, const struct fragment_config *c, const struct fragment_calls *calls, uint8_t *cpuid,
                         uint32_t *cpuid_bytes, struct failure *f)
 {
@@ -71,7 +106,8 @@ static int fake_prepare(struct fragment_machine **out, const struct fragment_con
 	m = calloc(1, sizeof *m);
 	if (!m)
 		return -ENOMEM;
-	*m = (struct fragment_machine){.config = c, .calls = *calls, .stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .lock = PTHREAD_MUTEX_INITIALIZER};
+	*m = (struct fragment_machine){.config = c, .calls = *calls, .wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+	verdict_init(&m->verdict, c->self, c->nodes, &(struct verdict_calls){on_stopping, on_ended, m});
 	for (unsigned k = 0; k < NODES_MAX; k++)
 		for (unsigned s = 0; s < MESH_STREAMS; s++)
 			m->mesh.fd[k][s] = -1;
@@ -97,7 +133,7 @@ static int fake_connect(struct fragment_machine *m, int cancel_fd, struct failur
 	}
 	if (!err)
 		err = mesh_open(&m->mesh, &plan, f);
-	m->meshed = !err;
+	__atomic_store_n(&m->meshed, !err, __ATOMIC_RELEASE);
 	return err;
 }
 
@@ -107,74 +143,46 @@ static void say(struct fragment_machine *m, const char *text)
 		m->calls.console(m->calls.owner, text, strlen(text));
 }
 
-/* The first reason counts; the watching thread tells the others. */
+/* Before anybody watches the mesh there is nobody to wait for. */
 static void end(struct fragment_machine *m, enum stop_reason reason, node_t about, const char *what)
 {
-	uint64_t one = 1;
-	bool first;
-
-	pthread_mutex_lock(&m->lock);
-	first = !m->over;
-	if (first) {
-		m->over = true;
-		m->reason = reason;
-		m->about = about;
-		TEXT_SET(m->what, what);
-	}
-	pthread_mutex_unlock(&m->lock);
-	if (first && write(m->stop_fd, &one, sizeof one) < 0)
-		return;
-	if (first && !m->threaded)
-		m->calls.ended(m->calls.owner, reason, about, what);
+	verdict_cause(&m->verdict, reason, about, what);
+	if (!__atomic_load_n(&m->threaded, __ATOMIC_ACQUIRE))
+		verdict_tick(&m->verdict, UINT64_MAX);
 }
 
-static void tell_peers(struct fragment_machine *m, const struct peer_stop *stop)
-{
-	uint8_t frame[WIRE_FRAME_MAX];
-	size_t bytes = peer_put_stop(stop, frame, sizeof frame);
-
-	for (unsigned k = 0; k < m->config->nodes; k++)
-		if (m->mesh.fd[k][MESH_BUS] >= 0 && write(m->mesh.fd[k][MESH_BUS], frame, bytes) < 0)
-			continue; /* it is gone, and others tell why */
-	mesh_close(&m->mesh);
-	m->meshed = false;
-}
-
-/* A peer says that it stops, or is gone. */
-static void heard(struct fragment_machine *m, unsigned k)
+/* A peer says that it stops, or is gone (false). */
+static bool heard(struct fragment_machine *m, unsigned k)
 {
 	uint8_t frame[WIRE_FRAME_MAX];
 	ssize_t n = read(m->mesh.fd[k][MESH_BUS], frame, sizeof frame);
+	node_t from = {(uint8_t)k};
 	struct peer_stop stop;
 	char what[128];
 
 	if (n > WIRE_HEADER_BYTES && !peer_get_stop(frame + WIRE_HEADER_BYTES, (size_t)n - WIRE_HEADER_BYTES, &stop)) {
-		end(m, stop.reason, (node_t){stop.node}, stop.what.s);
-		return;
+		verdict_heard(&m->verdict, from, stop.reason, (node_t){stop.node}, stop.what.s);
+		return true;
 	}
 	snprintf(what, sizeof what, "the stream to node %s broke", m->config->node[k].name);
-	end(m, STOP_LOST, (node_t){(uint8_t)k}, what);
+	verdict_lost(&m->verdict, from, what);
+	return false;
 }
 
 static void *watch(void *arg)
 {
 	struct fragment_machine *m = arg;
-	struct pollfd p[NODES_MAX + 1] = {{.fd = m->stop_fd, .events = POLLIN}};
+	struct pollfd p[NODES_MAX + 1] = {{.fd = m->wake_fd, .events = POLLIN}};
 	unsigned nodes = m->config->nodes;
-	struct peer_stop stop;
 
 	for (unsigned k = 0; k < nodes; k++)
 		p[k + 1] = (struct pollfd){.fd = m->mesh.fd[k][MESH_BUS], .events = POLLIN};
-	while (poll(p, nodes + 1, -1) < 0 || !(p[0].revents & POLLIN))
+	while (poll(p, nodes + 1, TICK_MS) < 0 || !(p[0].revents & POLLIN)) {
 		for (unsigned k = 0; k < nodes; k++)
-			if (p[k + 1].revents)
-				heard(m, k);
-	pthread_mutex_lock(&m->lock);
-	stop = (struct peer_stop){.reason = (uint8_t)m->reason, .node = m->about.v};
-	wire_set_text(&stop.what, m->what);
-	pthread_mutex_unlock(&m->lock);
-	tell_peers(m, &stop);
-	m->calls.ended(m->calls.owner, stop.reason, (node_t){stop.node}, stop.what.s);
+			if (p[k + 1].revents && !heard(m, k))
+				p[k + 1].fd = -1;
+		verdict_tick(&m->verdict, verdict_now_ms());
+	}
 	return NULL;
 }
 
@@ -185,11 +193,9 @@ static int fake_start(struct fragment_machine *m, struct failure *f)
 
 	if (err)
 		return err;
-	pthread_mutex_lock(&m->lock);
-	m->threaded = !m->over && pthread_create(&m->thread, NULL, watch, m) == 0;
-	pthread_mutex_unlock(&m->lock);
-	if (!m->threaded)
+	if (__atomic_load_n(&m->ended, __ATOMIC_ACQUIRE) || pthread_create(&m->thread, NULL, watch, m))
 		return -ECANCELED;
+	__atomic_store_n(&m->threaded, true, __ATOMIC_RELEASE);
 	snprintf(text, sizeof text, "fake guest: %u CPUs on %u nodes\r\n", m->config->cpus, m->config->nodes);
 	say(m, text);
 	return 0;
@@ -261,13 +267,14 @@ static void fake_stats(struct fragment_machine *m, void (*line)(void *to, const 
 
 static void fake_close(struct fragment_machine *m)
 {
-	end(m, STOP_KILLED, m->config->self, "closed");
+	verdict_mute(&m->verdict);
+	wake(m);
 	if (m->threaded)
 		pthread_join(m->thread, NULL);
 	if (m->meshed)
 		mesh_close(&m->mesh);
-	close(m->stop_fd);
-	pthread_mutex_destroy(&m->lock);
+	close(m->wake_fd);
+	verdict_fini(&m->verdict);
 	free(m);
 }
 

@@ -73,7 +73,7 @@ void verdict_lost(struct verdict *v, node_t peer, const char *what)
 void verdict_tick(struct verdict *v, uint64_t now_ms)
 {
 	pthread_mutex_lock(&v->lock);
-	if (v->stop.told.reason != STOP_NONE && now_ms - v->told_ms >= VERDICT_PATIENCE_MS)
+	if (v->stop.told.reason != STOP_NONE && now_ms >= v->told_ms + VERDICT_PATIENCE_MS)
 		take(v, &(struct stop_event){.kind = STOP_EV_DEADLINE}, "");
 	pthread_mutex_unlock(&v->lock);
 }

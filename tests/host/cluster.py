@@ -47,6 +47,7 @@ class Cluster:
         self.daemons = {}
         self.address = {}
         self.clients = []
+        self.read = {}  # lines of each log already looked at
 
     def __enter__(self):
         return self
@@ -146,6 +147,18 @@ class Cluster:
             if ours and not zombie and len(args) > 3 and args[1] == b"fragment":
                 found[args[2].decode(), args[3].decode()] = int(pid)
         return found
+
+    def verdicts(self):
+        """What fragments have said about ends: 'reason, node N', in the order of the nodes' logs; each is told once."""
+        said = []
+        for name in sorted(os.listdir(self.root)):
+            if name.endswith(".log"):
+                with open(os.path.join(self.root, name), encoding="utf-8", errors="replace") as f:
+                    for line in f.readlines()[self.read.get(name, 0):]:
+                        self.read[name] = self.read.get(name, 0) + 1
+                        if "the VM ended: " in line:
+                            said.append(line.split("the VM ended: ")[1].split(":")[0])
+        return said
 
     def kill(self, name, sig=signal.SIGKILL):
         self.daemons[name].send_signal(sig)

@@ -366,6 +366,29 @@ def fragment_killed(c):
         c.wait_free("A")
 
 
+def causes_at_once(c):
+    """A guest's own end and a fragment's death in the same moment: one cause for all, and only one of these two."""
+    c.up("A", "B", "C")
+    seen = set()
+    for k in range(12):
+        p = c.client(*SPAN, "--node", "A")
+        read_until(p, b"fake guest")
+        victim = "BC"[k % 2]
+        pid = c.fragments()[victim, "v1"]
+        type_in(p, "panic\r")
+        os.kill(pid, signal.SIGKILL)
+        _, err = p.communicate(timeout=LIMIT_S)
+        ends = [c.vm(n, "v1")["end"] for n in "ABC" if c.wait_state(n, "v1", "ended")]
+        said = c.verdicts()
+        check(len(said) >= 2 and len(set(said)) == 1, f"one cause for all fragments: {said}")
+        check(all(e == ends[0] for e in ends), f"one cause for all daemons: {ends}")
+        end = (p.returncode, ends[0]["reason"], ends[0]["node"])
+        check(end in ((11, "panic", "A"), (13, "lost-node", victim)), f"a cause that happened: {end} {err}")
+        check(not c.fragments(), "nothing of it is left")
+        seen.add(end)
+    c.wait_free("A")
+
+
 def daemon_restarts(c):
     c.up("A", "B", "C")
     c.ok(*SPAN, "--detach", "--node", "A")
@@ -501,7 +524,7 @@ def doctor(c):
 
 TESTS = {f.__name__: f for f in (join, join_waits, same_name, other_version, run_and_end, run_again_at_once, foreground, console, detach_key, client_signals,
                                  refusals, placed_elsewhere, json_twins, name_taken, name_raced, sixteen_nodes, births_that_fail, daemon_dies_in_birth, birth_killed, fragment_stopped,
-                                 fragment_killed, daemon_restarts, vm_ends_without_daemon, daemon_stopped,
+                                 fragment_killed, causes_at_once, daemon_restarts, vm_ends_without_daemon, daemon_stopped,
                                  stop_and_kill, quit_verb, garbage, doctor)}
 
 if __name__ == "__main__":

@@ -94,6 +94,7 @@ TEST(who_says_nothing_is_not_waited_for)
 	CHECK_EQ(part[0].ended, 0u);
 	verdict_cause(&part[0].v, STOP_POWEROFF, (node_t){0}, "off");
 	now = part[0].v.told_ms;
+	verdict_tick(&part[0].v, now - 1); /* a clock read before the cause */
 	verdict_tick(&part[0].v, now + VERDICT_PATIENCE_MS - 1);
 	CHECK_EQ(part[0].ended, 0u);
 	verdict_tick(&part[0].v, now + VERDICT_PATIENCE_MS);
