@@ -3,6 +3,7 @@
  *
  * usage: manyvm --kernel FILE [--initrd FILE] [--append TEXT] [--nodes N] [--cpus PER_NODE] [--memory MIB_PER_NODE] [--cache MIB] [--hold US]
  *               [--devices NODE] [--stats] [--seconds N]
+ *               [--no-prefetch]
  * exit: enum stop_reason of the guest's end, less 1 (0 power-off), 40 could not start, 41 still running after N seconds, 2 usage */
 #include <errno.h>
 #include <getopt.h>
@@ -51,7 +52,8 @@ static void on_ended(void *owner, enum stop_reason reason, node_t about, const c
 static int usage(void)
 {
 	fprintf(stderr, "usage: manyvm --kernel FILE [--initrd FILE] [--append TEXT] [--nodes N] [--cpus N] [--memory MIB]\n"
-			"              [--cache MIB] [--hold US] [--devices N] [--stats] [--seconds N]\n");
+			"              [--cache MIB] [--hold US] [--devices N] [--stats] [--seconds N]\n"
+			"              [--no-prefetch]\n");
 	return 2;
 }
 
@@ -65,7 +67,7 @@ static int parse(struct manyvm *m, int argc, char **argv)
 	static const struct option options[] = {
 		{"kernel", 1, NULL, 'k'}, {"initrd", 1, NULL, 'i'}, {"append", 1, NULL, 'a'}, {"nodes", 1, NULL, 'n'}, {"cpus", 1, NULL, 'c'},
 		{"memory", 1, NULL, 'm'}, {"cache", 1, NULL, 'C'}, {"hold", 1, NULL, 'h'}, {"devices", 1, NULL, 'd'}, {"stats", 0, NULL, 's'},
-		{"seconds", 1, NULL, 't'}, {0},
+		{"seconds", 1, NULL, 't'}, {"no-prefetch", 0, NULL, 'p'}, {0},
 	};
 	int c;
 
@@ -82,6 +84,7 @@ static int parse(struct manyvm *m, int argc, char **argv)
 		case 'h': m->config.hold_us = number(optarg); break;
 		case 'd': m->config.devices.v = (uint8_t)number(optarg); break;
 		case 's': m->stats = true; break;
+		case 'p': m->config.prefetch_off = true; break;
 		case 't': m->limit_ms = (int)number(optarg) * 1000; break;
 		default: return usage();
 		}
