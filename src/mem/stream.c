@@ -20,7 +20,7 @@ static void stream_begin(struct streams *s, uint64_t page, bool write)
 	for (unsigned i = 1; i < STREAMS_MAX; i++)
 		if (s->time - s->at[i].seen > s->time - oldest->seen)
 			oldest = &s->at[i];
-	*oldest = (struct stream){.first = page, .next = page + 1, .seen = s->time, .write = write};
+	*oldest = (struct stream){.first = page, .next = page + 1, .run = 1, .seen = s->time, .write = write};
 }
 
 unsigned stream_fault(struct streams *s, uint64_t page, bool write, unsigned max, uint64_t end)
@@ -36,6 +36,11 @@ unsigned stream_fault(struct streams *s, uint64_t page, bool write, unsigned max
 	at->seen = s->time;
 	if (page != at->next)
 		return 0;
+	if (++at->run < STREAM_RUN_MIN) {
+		at->first = page;
+		at->next = page + 1;
+		return 0;
+	}
 	at->window = at->window ? at->window * 2 : STREAM_WINDOW_MIN;
 	if (at->window > max)
 		at->window = max;

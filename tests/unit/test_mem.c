@@ -41,12 +41,14 @@ TEST(walks_are_told_apart)
 	CHECK_EQ(stream_fault(&s, 10, false, 32, 1000), 0);
 	CHECK_EQ(stream_fault(&s, 500, false, 32, 1000), 0);
 	CHECK_EQ(stream_fault(&s, 11, true, 32, 1000), 0); /* a write is no continuation of a read */
-	CHECK_EQ(stream_fault(&s, 11, false, 32, 1000), STREAM_WINDOW_MIN);
-	CHECK_EQ(stream_fault(&s, 501, false, 32, 1000), STREAM_WINDOW_MIN);
-	CHECK_EQ(stream_fault(&s, 13, false, 32, 1000), 0); /* still on its way */
-	CHECK_EQ(stream_fault(&s, 16, false, 32, 1000), 2 * STREAM_WINDOW_MIN);
-	CHECK_EQ(stream_fault(&s, 506, false, 5, 1000), 5); /* the caller's limit */
-	CHECK_EQ(stream_fault(&s, 512, false, 32, 514), 1); /* the end */
+	CHECK_EQ(stream_fault(&s, 11, false, 32, 1000), 0); /* two in a row are no walk */
+	CHECK_EQ(stream_fault(&s, 501, false, 32, 1000), 0);
+	CHECK_EQ(stream_fault(&s, 12, false, 32, 1000), STREAM_WINDOW_MIN);
+	CHECK_EQ(stream_fault(&s, 502, false, 32, 1000), STREAM_WINDOW_MIN);
+	CHECK_EQ(stream_fault(&s, 14, false, 32, 1000), 0); /* still on its way */
+	CHECK_EQ(stream_fault(&s, 17, false, 32, 1000), 2 * STREAM_WINDOW_MIN);
+	CHECK_EQ(stream_fault(&s, 507, false, 5, 1000), 5); /* the caller's limit */
+	CHECK_EQ(stream_fault(&s, 513, false, 32, 515), 1); /* the end */
 }
 
 TEST(holds_end_in_order)
