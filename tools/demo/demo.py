@@ -5,6 +5,7 @@
 2. The same VM with all vCPUs on one core of one node does the same jobs: what the aggregate is faster than."""
 
 import argparse
+import fcntl
 import glob
 import json
 import os
@@ -146,15 +147,30 @@ def run_lab(options, progress, folder, out, plan):
 
 def run_vms(options, progress, plan):
     """Build, boot and run them. Returns the folder of what they left behind, what their jobs must compute, and the lab's exit status."""
+    build(options, progress)
+    with alone(options):
+        return run_vms_alone(options, progress, plan)
+
+
+def run_vms_alone(options, progress, plan):
     folder = os.path.join(options.build, "demo")
     out = os.path.join(folder, "out")
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(out)
-    build(options, progress)
     sums = make_initrd(options, progress, folder)
     status = run_lab(options, progress, folder, out, plan)
     progress.say("done")
     return out, sums, status
+
+
+def alone(options):
+    """One demo at a time in a build directory: its folder is made afresh."""
+    lock = open(os.path.join(options.build, "demo.lock"), "w", encoding="ascii")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Failed(f"another ./demo or ./bench is running in {options.build}") from None
+    return lock
 
 
 def demo(options, progress):
