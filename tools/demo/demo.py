@@ -27,7 +27,7 @@ APPEND = "quiet mitigations=off"  # the second: a simulated CPU gains nothing fr
 QUIET_S = 15  # say that we live at least so often
 TOLD = {
     "start": "the VM is being made", "memory": "the guest's user space is up", "ready warm": "the jobs' programs and data are where they run",
-    "ready jobs": "the jobs are done", "ready fill": "memory is filled and verified", "end": "the guest powers off",
+    "ready boot": "CPUs and memory are shown", "ready jobs": "the jobs are done", "ready fill": "memory is filled and verified", "end": "the guest powers off",
 }
 
 
