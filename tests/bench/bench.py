@@ -75,13 +75,13 @@ def run_vms(options, progress, plan, *words):
     wrong = [w for name, r in runs.items() for w in report.judge_run(name, r, {"sums": sums if r.jobs() else [], "cpus": given.nodes})]
     if status or wrong:
         raise demo.Failed("; ".join(wrong or [f"./lab ended with {status}"]))
-    return runs
+    return runs, out
 
 
 def measure_jobs(options, progress, nodes, target):
     progress.say(f"independent jobs on {nodes} nodes")
     memory = ["--memory", "112", "--lend", "160"] if nodes == 2 else ["--memory", "64", "--lend", "96"]
-    runs = run_vms(options, progress, demo.vms, "--nodes", str(nodes), "--fill", "0", *memory)
+    runs, _ = run_vms(options, progress, demo.vms, "--nodes", str(nodes), "--fill", "0", *memory)
     gain = report.speed_up(runs["spread"], runs["packed"])
     yield Figure("jobs", f"{nodes} nodes over overcommitment", gain, "x", target, f"{runs['spread'].jobs_s():.2f} s against {runs['packed'].jobs_s():.2f} s")
 
@@ -93,15 +93,17 @@ def boot_plan(options):
 
 def measure_boot(options, progress):
     progress.say("boot on two nodes and on one")
-    runs = run_vms(options, progress, boot_plan, "--memory", "112", "--lend", "256", "--append", f"nokaslr {options.append}", "--hottest")
+    runs, out = run_vms(options, progress, boot_plan, "--memory", "112", "--lend", "256", "--append", f"nokaslr {options.append}", "--hottest")
     two, one = runs["two"], runs["one"]
     yield Figure("boot", "two-node boot over one-node boot", two.boot_s() / one.boot_s(), "x", "<= 2.5", f"{two.boot_s():.1f} s against {one.boot_s():.1f} s")
     for kind in report.KINDS:
         yield Figure("boot", f"remote {kind} faults of a boot", two.count(f"fault.{kind}.count"), "", None,
                      f"p50 {two.latency_us(kind, 'p50'):.0f} us, p99 {two.latency_us(kind, 'p99'):.0f} us")
     yield Figure("boot", "interrupts between nodes", two.count("bus.irqs_sent"))
-    for values in two.all("page"):
-        yield Figure("boot", f"  hot page {values[0]}", two.count(f"hot.gfn.{values[0]}"), "faults", None, " ".join(values[1:]))
+    pages = {int(v[0], 16): v[1] for v in two.all("page")}
+    names = report.page_names(os.path.join(out, "kallsyms"), pages)
+    for page, kind in pages.items():
+        yield Figure("boot", f"  hot page {page:#x}", two.count(f"hot.gfn.{page:#x}"), "faults", None, f"{kind} {', '.join(names.get(page, [])[:5])}".strip())
 
 
 def measure(options, progress):

@@ -5,7 +5,10 @@
  *                                     they are, verifies all of its own, and then a sample of its neighbour's, whose pages lie on another node if
  *                                     the neighbour does. Prints 'demo| fill BYTES WRONG SECONDS'
  *
+ *   guest-tool pages GFN...           what the kernel uses these pages of guest memory for: 'demo| page GFN KIND' for each
+ *
  * exit: 0 all words right, 1 some wrong, 2 usage or no memory */
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdint.h>
@@ -14,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { THREADS_MAX = 64, PAGE = 4096, WORDS = PAGE / 8, SAMPLE = 16 /* one page in so many of the neighbour's */ };
 
@@ -129,6 +133,31 @@ static int fill(size_t percent, unsigned threads)
 	return wrong ? 1 : 0;
 }
 
+static const char *kind(uint64_t flags)
+{
+	static const struct { unsigned bit; const char *name; } kinds[] = { /* linux/kernel-page-flags.h and, for reserved, Documentation/admin-guide/mm/pagemap */
+		{26, "page-table"}, {32, "reserved"}, {7, "slab"}, {10, "free"}, {12, "anonymous"}, {5, "page-cache"}, {20, "nopage"},
+	};
+
+	for (unsigned k = 0; k < sizeof kinds / sizeof kinds[0]; k++)
+		if (flags >> kinds[k].bit & 1)
+			return kinds[k].name;
+	return "other";
+}
+
+static int pages(int n, char **gfn)
+{
+	int fd = open("/proc/kpageflags", O_RDONLY);
+	uint64_t flags;
+
+	for (int i = 0; i < n; i++) {
+		off_t at = (off_t)strtoul(gfn[i], NULL, 0) * (off_t)sizeof flags;
+
+		printf("demo| page %s %s\n", gfn[i], pread(fd, &flags, sizeof flags, at) == sizeof flags ? kind(flags) : "unknown");
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 2 && strcmp(argv[1], "now") == 0) {
@@ -137,5 +166,7 @@ int main(int argc, char **argv)
 	}
 	if (argc == 4 && strcmp(argv[1], "fill") == 0)
 		return fill(strtoul(argv[2], NULL, 10), (unsigned)strtoul(argv[3], NULL, 10) + 1);
+	if (argc > 2 && strcmp(argv[1], "pages") == 0)
+		return pages(argc - 2, argv + 2);
 	return 2;
 }
