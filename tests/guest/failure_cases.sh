@@ -259,6 +259,21 @@ case_link_one_way() {
 	nothing_left
 }
 
+# Three nodes, of which A and C have lost each other while B hears both: whom they blame is open, not that all end.
+case_link_between_two() {
+	start
+	broke=$(clock)
+	on C ip route add blackhole 10.77.0.1/32
+	finish
+	exits 13
+	says 'v1 ended: lost-node'
+	within 3.7
+	until_true 'C forgets its part' sh -c '! ls /run/tessera/C/vms/* 2>/dev/null'
+	on C ip route del blackhole 10.77.0.1/32
+	meet
+	nothing_left
+}
+
 # A whole node is silent for a while, and finds out when it wakes.
 case_node_stopped() {
 	start
