@@ -16,7 +16,9 @@ static const struct option_spec options[OPTIONS] = {
 		CLIENTS},
 	[OPTION_RUN_DIR] = {"run-dir", "DIR", "Where daemons keep their sockets. Default: $TESSERA_RUN_DIR, else /run/tessera.", CLIENTS | ON(NODE)},
 	[OPTION_LISTEN] = {"listen", "ADDR:PORT", "Address at which the other nodes reach this one. Port 0: any free one. Default: 127.0.0.1:0.", ON(NODE)},
-	[OPTION_LEND] = {"lend", "cpus=N,memory=SIZE", "What this node lends to VMs at most, as cpus=2,memory=512M. Default: nothing.", ON(NODE)},
+	[OPTION_LEND] = {"lend", "cpus=N,memory=SIZE", "What this node lends to VMs at most, as cpus=2,memory=512M. Default: nothing. The part of a VM "
+		"that lives here is resident with its share of the VM's memory, at most 64 MiB more of pages cached from other nodes, and an overhead of at most 16 MiB, "
+		"10 MiB for each other node of the VM, and 1/64 of the VM's whole memory; while it loads the guest also the kernel's and the initrd's files.", ON(NODE)},
 	[OPTION_JOIN] = {"join", "ADDR:PORT", "A node of the cluster to join; it is tried until it answers, and names the others.", ON(NODE)},
 	[OPTION_INSECURE] = {"insecure", NULL, "Listen on an address that other hosts can reach. Links are not yet encrypted or authenticated: whoever reaches "
 		"the port owns the VMs.", ON(NODE)},
