@@ -1,0 +1,49 @@
+#!/bin/sh
+# Work inside ONE stock guest over several nodes of the lab, whose outcome is known: shared memory under threads, messages between processes, and
+# compression on every CPU with the host's own result. usage: torture.sh SOURCE_ROOT MANYVM NODES [CPUS_PER_NODE]; exit 77 where the lab cannot run.
+set -u
+root=$1 manyvm=$2 nodes=$3 cpus=${4:-1}
+skip() { echo "SKIP torture: $*"; exit 77; }
+fail() { echo "torture.sh: $*"; exit 1; }
+command -v g++ >/dev/null || [ -e /dev/kvm ] || skip 'neither a compiler for the simulator nor /dev/kvm is here'
+assets=$("$root/tools/lab/guest-assets") || skip 'no guest kernel: tools/lab/guest-assets failed'
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+
+gcc -std=gnu17 -D_GNU_SOURCE -O2 -static -pthread -o "$work/torture" "$root/tests/guest/torture.c" || fail 'cannot compile torture.c'
+last=$((nodes * cpus - 1))
+compress() { # compress CPU: what that CPU's share of the work comes to; the same commands here and in the guest
+	echo "dd if=/bin/busybox bs=64k skip=$1 count=2 2>/dev/null | gzip -9 -n | md5sum | cut -c1-32"
+}
+{
+	echo '#!/bin/sh'
+	echo 'torture 100'
+	for c in $(seq 0 "$last"); do
+		echo "taskset $(printf %x $((1 << c))) sh -c '$(compress "$c")' >/tmp/sum$c &"
+	done
+	echo 'wait'
+	for c in $(seq 0 "$last"); do
+		echo "echo sum $c \$(cat /tmp/sum$c)"
+	done
+	echo 'dmesg | grep -iE "stall|lockup|clocksource: .*unstable|backwards|BUG|WARNING" | sed "s/^/dmesg: /"'
+	# shellcheck disable=SC2016 # the guest expands it
+	echo 'echo clock $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)'
+} >"$work/job"
+"$root/tools/lab/guest-initrd" -o "$work/initrd.gz" --job "$work/job" --add "$work/torture" || fail 'cannot make an initrd'
+gzip -dc "$work/initrd.gz" >"$work/initrd" # unpacking is simulated too
+
+"$root/lab" --nodes "$nodes" --cpus-per-node 1 --no-daemons --share "$assets" --share "$work" --share "$(dirname "$manyvm")" --timeout 1700 -- \
+	"$manyvm" --nodes "$nodes" --cpus "$cpus" --memory $((384 / nodes)) --kernel "$assets/vmlinux" --initrd "$work/initrd" --append quiet >"$work/out" 2>&1
+status=$?
+tr -d '\r' <"$work/out" | tee "$work/text"
+[ $status -eq 0 ] || fail "the guest ended with $status"
+grep -q "^guest: up .* $((last + 1)) cpus" "$work/text" || fail "not $((last + 1)) CPUs"
+grep -qx 'torture: ok' "$work/text" || fail 'wrong outcome inside the guest'
+grep -q '^dmesg: ' "$work/text" && fail 'the guest saw what no guest may see'
+grep -qx 'clock tsc' "$work/text" || fail 'the guest left its clock source'
+for c in $(seq 0 "$last"); do
+	sum=$(PATH=$assets:$PATH busybox sh -c "$(compress "$c" | sed 's/\(dd\|gzip\|md5sum\|cut\) /busybox &/g')")
+	grep -qx "sum $c $sum" "$work/text" || fail "CPU $c compressed to something else than the host's $sum"
+done
+echo "torture.sh: ok, $nodes nodes, $((last + 1)) CPUs"
