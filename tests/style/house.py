@@ -26,6 +26,7 @@ CALLS_ALLOWED = {
 }
 
 # Written in two parts so that this file does not break its own rules.
+MERGE = ("<" * 7 + " ", ">" * 7 + " ")
 STUBS = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
 WORKPLACE = re.compile("/wo" + r"rk/|\.libr" + "ary/|/sha" + r"red/(design|style|lab|field)\.md|\.\./sha" + "red/")
 
@@ -202,7 +203,7 @@ def check_length(t):
 
 
 def check_words(t):
-    """Nothing unfinished, nothing about where it was made, no line ends in blanks."""
+    """Nothing unfinished or half merged, nothing about where it was made, no line ends in blanks."""
     for name in t.files:
         if name.endswith((".patch", ".bin")) or "golden" in name:
             continue
@@ -213,6 +214,8 @@ def check_words(t):
             m = WORKPLACE.search(line)
             if m:
                 t.say("workplace", name, n, f"'{m.group(0)}' means nothing to a stranger")
+            if line.startswith(MERGE):
+                t.say("merge", name, n, "an unfinished merge")
             if line != line.rstrip() and not name.endswith(".md"):
                 t.say("blanks", name, n, "blanks at the end of the line")
 
@@ -281,6 +284,7 @@ PLANTED = [
     ("length", "src/low/wide.c", "/* " + "x" * 170 + " */\n"),
     ("stub", "src/low/stub.c", "/* TO" + "DO */\n"),
     ("workplace", "doc/place.md", "see /wo" + "rk/here\n"),
+    ("merge", "doc/merge.md", "<" * 7 + " mine\n"),
     ("blanks", "src/low/blank.c", "/* x */ \n"),
     ("banned", "src/low/copy.c", "/* x */\nvoid f(char *a) { strcpy(a, a); }\n"),
     ("banned", "src/low/leave.c", "/* x */\nvoid f(void) { exit(1); }\n"),
