@@ -82,14 +82,13 @@ streams() {
 }
 
 left() {
-	ls /run/tessera/?/vms/* /dev/shm/* 2>/dev/null && echo 'files'
+	find /run/tessera/*/vms /dev/shm -mindepth 1 | grep . && echo 'files'
 	grep -ls 'tessera.fragment' /proc/[0-9]*/cmdline && echo 'processes'
 	streams | grep . && echo 'streams'
 	[ "$(tessera ls --json | grep -c '"cpus_used": 0')" = "$count" ] || echo 'reservations'
 }
 
 nothing_left() { left >"$tmp/left"; [ ! -s "$tmp/left" ] || note "left behind: $(tr '\n' ' ' <"$tmp/left")"; }
-is_clean() { [ -z "$(left 2>&1)" ]; }
 all_up() { [ "$(on "$1" tessera ls --json 2>/dev/null | grep -cE '"state": "(here|up)"')" = "$count" ]; }
 meet() { for n in $LAB_NODES; do until_true "$n sees all" all_up "$n"; done; }
 
@@ -129,11 +128,13 @@ break_fragment() {
 	done
 }
 
-# What is to break, first: both CPUs, each on its node, through two daemons.
+# What is to break, first: both CPUs, each on its node, through two daemons. And whether what is looked for afterwards would be found.
 case_comes_up() {
 	start
 	until_true 'both CPUs' said "smp: Brought up $count nodes, $count CPUs"
 	says "smp: Brought up $count nodes, $count CPUs"
+	left >"$tmp/left"
+	for what in files processes streams reservations; do grep -qx $what "$tmp/left" || note "would not see $what that are left"; done
 	end_it
 }
 
