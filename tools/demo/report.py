@@ -26,16 +26,16 @@ def document(path):
 
 
 def page_names(path, pages):
-    """What lies in these pages of the kernel's image: page number -> names. From /proc/kallsyms of a kernel at its default address (nokaslr)."""
+    """What lies in these pages of the kernel's image: page number -> names, of what begins there, else of what reaches there ("+"). From /proc/kallsyms of a kernel at its default address (nokaslr)."""
     found, symbols = {}, []
     for words in lines_of(path):
         symbols.append((int(words[0], 16) - 0xFFFFFFFF80000000, words[2]))
     symbols.sort()
     for page in pages:
         inside = [name for at, name in symbols if at >> 12 == page]
-        before = [name for at, name in symbols if at < page << 12]
+        before = [name for at, name in symbols if at < page << 12][-1:]
         if before and (inside or symbols[-1][0] >> 12 >= page):
-            found[page] = [before[-1] + "+"] + inside
+            found[page] = inside or [before[0] + "+"]
     return found
 
 
