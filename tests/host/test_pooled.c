@@ -1,6 +1,6 @@
 /* Memory is pooled: fragments in processes of their own hold, together, more RAM than any of them may; each in turn fills or verifies all of it; and /proc,
  * read by a process that has no part in it, says that none ever held more than its own share, its cache and the overhead that README states. What
- * is seen of a whole VM in the lab (tests/guest/pooled.sh) is shown here at native speed. */
+ * ./demo asks of a whole VM in the lab is shown here at native speed. */
 #include "mem/pager.h"
 #include "tests/test.h"
 
