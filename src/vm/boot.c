@@ -25,7 +25,7 @@ enum { E820_RAM = 1, E820_RESERVED = 2, CMDLINE_BYTES = 4096 };
 static const char default_options[] = "console=ttyS0 panic=-1 clocksource=tsc tsc=reliable no-kvmclock nowatchdog 8250.nr_uarts=1 cryptomgr.notests=1";
 
 /* Besides, for a VM that spans nodes (doc/boot-options.md): let the kernel neither unmap pages to learn who uses them, nor pull a thread that wakes to
- * another node because that one idles, nor let all CPUs tick at the same moment. */
+ * another node because that one idles, nor let all CPUs tick at the same moment, nor let any but the first keep the time. */
 static const char spread_options[] = " numa_balancing=disable relax_domain_level=0 skew_tick=1";
 
 int boot_file_open(struct boot_file *file, const char *path, const char *what, struct failure *f)
@@ -101,14 +101,16 @@ static void build_map(const struct ram *ram, struct boot_map *map)
 }
 
 /* Join defaults and the user's words. */
-static int build_cmdline(const struct boot_config *c, unsigned nodes, uint64_t longest, char text[CMDLINE_BYTES], struct failure *f)
+static int build_cmdline(const struct boot_config *c, const struct topology *topo, uint64_t longest, char text[CMDLINE_BYTES], struct failure *f)
 {
-	char tsc[48] = "";
+	char tsc[48] = "", ticks[32] = "";
 	int n;
 
 	if (c->tsc_khz)
 		snprintf(tsc, sizeof tsc, " tsc_early_khz=%u", c->tsc_khz);
-	n = snprintf(text, CMDLINE_BYTES, "%s%s%s%s%s", default_options, nodes > 1 ? spread_options : "", tsc, c->cmdline && c->cmdline[0] ? " " : "",
+	if (topo->nodes > 1 && topo->vcpus > 1)
+		snprintf(ticks, sizeof ticks, " nohz_full=1-%u", topo->vcpus - 1);
+	n = snprintf(text, CMDLINE_BYTES, "%s%s%s%s%s%s", default_options, topo->nodes > 1 ? spread_options : "", ticks, tsc, c->cmdline && c->cmdline[0] ? " " : "",
 	             c->cmdline ? c->cmdline : "");
 	if (n < 0 || n >= CMDLINE_BYTES || (uint64_t)n > longest)
 		return failure_set(f, -E2BIG, "shorten --append", "the kernel command line has %d bytes; this kernel takes %llu", n, (unsigned long long)longest);
@@ -186,7 +188,7 @@ static int load_common(const struct ram *ram, const struct topology *topo, const
 {
 	static const uint64_t gdt[4] = {0, 0, 0x00cf9b000000ffff, 0x00cf93000000ffff};
 	char cmdline[CMDLINE_BYTES];
-	int err = build_cmdline(c, topo->nodes, l->cmdline_max, cmdline, f);
+	int err = build_cmdline(c, topo, l->cmdline_max, cmdline, f);
 
 	if (!err)
 		err = load_initrd(ram, c->initrd, l, f);
