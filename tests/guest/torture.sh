@@ -26,7 +26,7 @@ compress() { # compress CPU: what that CPU's share of the work comes to; the sam
 	for c in $(seq 0 "$last"); do
 		echo "echo sum $c \$(cat /tmp/sum$c)"
 	done
-	echo 'dmesg | grep -iE "stall|lockup|clocksource: .*unstable|backwards|BUG|WARNING" | sed "s/^/dmesg: /"'
+	echo 'dmesg | grep -E "stall|lockup|unstable|backwards|BUG:|WARNING:" | sed "s/^/dmesg: /"'
 	# shellcheck disable=SC2016 # the guest expands it
 	echo 'echo clock $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)'
 } >"$work/job"
