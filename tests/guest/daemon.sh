@@ -4,7 +4,7 @@
 set -u
 root=$1
 shift
-skip() { echo "SKIP daemon: $*"; exit 77; }
-command -v qemu-system-x86_64 >/dev/null || [ -e /dev/kvm ] || skip 'neither qemu-system-x86_64 nor /dev/kvm is here'
-assets=$("$root/tools/lab/guest-assets") || skip 'no guest kernel: tools/lab/guest-assets failed'
+# shellcheck source=tests/guest/lab.sh
+. "$(dirname "$0")/lab.sh"
+need_lab daemon 1
 exec "$root/lab" --nodes 1 --lend cpus=2,memory=512M --share "$assets" -- "$root/tests/guest/daemon_cases.sh" "$assets" "$@"

@@ -1,18 +1,11 @@
 #!/bin/sh
 # Runs inside the lab, on node A with its daemon up: starts stock kernels with `tessera run` and judges what a user sees.
 # usage: daemon_cases.sh ASSETS CASE...
-# Prints 'ok CASE' or 'FAIL CASE: why' (with the console's last lines) for each; exit 1 if any failed.
 set -u
 assets=$1
 shift
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
-failed=0 name='' why='' code=0
-
-note() { [ -n "$why" ] || why=$1; }
-says() { grep -qE -- "$1" "$tmp/log" || note "does not say '$1'"; }
-never_says() { ! grep -qE -- "$1" "$tmp/log" || note "says '$1'"; }
-exits() { [ "$code" = "$1" ] || note "exit code $code, expected $1"; }
+# shellcheck source=tests/guest/cases.sh
+. "$(dirname "$0")/cases.sh"
 
 # run ARGS...: in the foreground, console to $tmp/log, exit code to $code.
 run() {
@@ -28,15 +21,6 @@ start() {
 	tessera run --name v1 --initrd "$assets/initrd.gz" "$@" >"$tmp/log" 2>&1 </dev/null &
 	client=$!
 	await "$until_said"
-}
-
-await() {
-	tries=0
-	until grep -qE -- "$1" "$tmp/log"; do
-		tries=$((tries + 1))
-		kill -0 "$client" 2>/dev/null && [ "$tries" -lt 1200 ] || { note "never said '$1'"; return; }
-		sleep 0.1 # the console has no other way to tell a shell
-	done
 }
 
 finish() {
@@ -69,11 +53,7 @@ case_daemon_restarts() {
 	tessera ls >/dev/null 2>&1 && note 'the daemon is still there'
 	tessera node --name A --listen 10.77.0.1:7700 --insecure --lend cpus=2,memory=512M >>/run/lab/A.log 2>&1 </dev/null &
 	echo $! >/run/lab/A.pid
-	tries=0
-	until tessera info v1 >"$tmp/info" 2>&1 || [ "$tries" -gt 600 ]; do
-		tries=$((tries + 1))
-		sleep 0.1
-	done
+	until_true 'finding v1 again' sh -c "tessera info v1 >'$tmp/info' 2>&1"
 	grep -q running "$tmp/info" || note "not found running: $(cat "$tmp/info")"
 	tessera ls --json | grep -q '"cpus_used": 1' || note 'its CPU is not reserved'
 	tessera stats v1 >"$tmp/stats" || note 'no statistics'
@@ -133,16 +113,4 @@ case_refused() {
 	nothing_left
 }
 
-for name in "$@"; do
-	why=''
-	"case_$name"
-	if [ -z "$why" ]; then
-		echo "ok $name"
-		continue
-	fi
-	failed=1
-	echo "FAIL $name: $why"
-	tail -n 40 "$tmp/log" | sed 's/^/    /'
-	tail -n 10 /run/lab/A.log | sed 's/^/    A: /'
-done
-exit $failed
+judge "$@"

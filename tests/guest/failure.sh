@@ -4,7 +4,7 @@
 set -u
 root=$1 nodes=$2
 shift 2
-skip() { echo "SKIP failure: $*"; exit 77; }
-command -v qemu-system-x86_64 >/dev/null || [ -e /dev/kvm ] || skip 'neither qemu-system-x86_64 nor /dev/kvm is here'
-assets=$("$root/tools/lab/guest-assets") || skip 'no guest kernel: tools/lab/guest-assets failed'
+# shellcheck source=tests/guest/lab.sh
+. "$(dirname "$0")/lab.sh"
+need_lab failure "$nodes"
 exec "$root/lab" --nodes "$nodes" --lend cpus=1,memory=512M --share "$assets" -- "$root/tests/guest/failure_cases.sh" "$assets" "$@"

@@ -2,36 +2,19 @@
 # Runs inside the lab, on node A with two or more daemons up: breaks things under a stock guest that has a vCPU and a share of its memory on each node,
 # and judges what a user sees, what the fragments say, and what is left.
 # usage: failure_cases.sh ASSETS CASE...
-# Prints 'ok CASE (what it measured)' or 'FAIL CASE: why' (with the last lines of all logs) for each; exit 1 if any failed.
 #
 #      A -------- B (C ...)    each lends one CPU: a VM that left anything behind would keep the next one from starting
 #      client, devices         seconds are the lab's own, from the break to the client's exit
 set -u
 assets=$1
 shift
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
-failed=0 name='' why='' code=0 took='' place='' count=0
+# shellcheck source=tests/guest/cases.sh
+. "$(dirname "$0")/cases.sh"
+place='' count=0
 for n in $LAB_NODES; do place=$place${place:+,}$n:1 count=$((count + 1)); done
 
-note() { [ -n "$why" ] || why=$1; }
-says() { grep -qE -- "$1" "$tmp/log" || note "does not say '$1'"; }
-exits() { [ "$code" = "$1" ] || note "exit code $code, expected $1"; }
 lines() { wc -l <"$1"; }
 clock() { cut -d' ' -f1 /proc/uptime; }
-
-# until_true WHAT CMD...: a shell has no better way to hear of it.
-until_true() {
-	wanted=$1 tries=0
-	shift
-	until "$@"; do
-		tries=$((tries + 1))
-		[ "$tries" -lt 1200 ] || { note "$wanted did not come about"; return; }
-		sleep 0.05
-	done
-}
-
-said() { grep -qE -- "$1" "$tmp/log" || ! kill -0 "$client" 2>/dev/null; }
 
 # start_client PLACE: the VM, in the foreground of a client of its own.
 start_client() {
@@ -44,8 +27,7 @@ start_client() {
 # start [PLACE]: until its kernel talks.
 start() {
 	start_client "${1:-$place}"
-	until_true 'a first word of the guest' said 'Linux version'
-	says 'Linux version'
+	await 'Linux version'
 }
 
 # fragment NODE: its process.
@@ -131,8 +113,7 @@ break_fragment() {
 # What is to break, first: both CPUs, each on its node, through two daemons. And whether what is looked for afterwards would be found.
 case_comes_up() {
 	start
-	until_true 'both CPUs' said "smp: Brought up $count nodes, $count CPUs"
-	says "smp: Brought up $count nodes, $count CPUs"
+	await "smp: Brought up $count nodes, $count CPUs"
 	left >"$tmp/left"
 	for what in files processes streams reservations; do grep -qx $what "$tmp/left" || note "would not see $what that are left"; done
 	end_it
@@ -308,16 +289,4 @@ case_out_of_memory() {
 	umount "$tmp/cg"
 }
 
-for name in "$@"; do
-	why='' took=''
-	"case_$name"
-	if [ -z "$why" ]; then
-		echo "ok $name$took"
-		continue
-	fi
-	failed=1
-	echo "FAIL $name: $why ($took )"
-	tail -n 15 "$tmp/log" | sed 's/^/    /'
-	for n in $LAB_NODES; do tail -n 15 "/run/lab/$n.log" | sed "s/^/    $n: /"; done
-done
-exit $failed
+judge "$@"

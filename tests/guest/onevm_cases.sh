@@ -1,27 +1,20 @@
 #!/bin/sh
 # Runs inside the lab, on one node: boots stock Debian kernels with onevm and judges what they say.
 # usage: onevm_cases.sh ONEVM ASSETS CASE...
-# Prints 'ok CASE' or 'FAIL CASE: why' (with the console's last lines) for each; exit 1 if any failed.
 #
 # In the simulated lab everything is pinned to one CPU: QEMU's emulated SVM corrupts guests whose vCPUs wander between its CPUs.
 set -u
 onevm=$1 assets=$2
 shift 2
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
-failed=0 name='' why=''
+# shellcheck source=tests/guest/cases.sh
+. "$(dirname "$0")/cases.sh"
 
 # boot ARGS...: run onevm with the console to $tmp/log; its exit code to $code.
 boot() {
-	taskset 1 timeout "${ONEVM_TIMEOUT:-300}" "$onevm" --initrd "$assets/initrd.gz" "$@" >"$tmp/log" 2>&1 </dev/null
+	taskset 1 timeout "${ONEVM_TIMEOUT:-300}" "$onevm" --initrd "$assets/initrd.gz" "$@" >"$tmp/raw" 2>&1 </dev/null
 	code=$?
-	tr -d '\r' <"$tmp/log" >"$tmp/text"
+	tr -d '\r' <"$tmp/raw" >"$tmp/log"
 }
-
-note() { [ -n "$why" ] || why=$1; }
-says() { grep -qE -- "$1" "$tmp/text" || note "does not say '$1'"; }
-never_says() { ! grep -qiE -- "$1" "$tmp/text" || note "says '$(grep -iE -m1 -- "$1" "$tmp/text")'"; }
-exits() { [ "$code" = "$1" ] || note "exit code $code, expected $1"; }
 
 # What no guest may ever see.
 healthy() {
@@ -46,7 +39,7 @@ case_pvh_numa() {
 	exits 0
 	healthy
 	says '^guest: up .* 4 cpus'
-	[ "$(grep -xE '0-1|2-3' "$tmp/text" | tr '\n' ' ')" = '0-1 2-3 0-1 0-1 2-3 2-3 ' ] || note 'wrong CPUs on the nodes or in the packages'
+	[ "$(grep -xE '0-1|2-3' "$tmp/log" | tr '\n' ' ')" = '0-1 2-3 0-1 0-1 2-3 2-3 ' ] || note 'wrong CPUs on the nodes or in the packages'
 	says '^10 40$'
 	says '^40 10$'
 	says 'Node 1 MemTotal: *(19|20)[0-9]{4} kB'
@@ -58,7 +51,7 @@ case_two() {
 	exits 0
 	healthy
 	says '^guest: up .* 2 cpus'
-	[ "$(grep -cE '^[0-9a-f]{32}  /bin/busybox' "$tmp/text")" = 2 ] || note 'both CPUs did not work'
+	[ "$(grep -cE '^[0-9a-f]{32}  /bin/busybox' "$tmp/log")" = 2 ] || note 'both CPUs did not work'
 }
 
 case_many() {
@@ -114,15 +107,4 @@ case_no_kernel() {
 	says 'is no kernel'
 }
 
-for name in "$@"; do
-	why=''
-	"case_$name"
-	if [ -z "$why" ]; then
-		echo "ok $name"
-		continue
-	fi
-	failed=1
-	echo "FAIL $name: $why"
-	tail -n 40 "$tmp/text" | sed 's/^/    /'
-done
-exit $failed
+judge "$@"

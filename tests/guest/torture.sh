@@ -3,10 +3,10 @@
 # compression on every CPU with the host's own result. usage: torture.sh SOURCE_ROOT MANYVM NODES [CPUS_PER_NODE]; exit 77 where the lab cannot run.
 set -u
 root=$1 manyvm=$2 nodes=$3 cpus=${4:-1}
-skip() { echo "SKIP torture: $*"; exit 77; }
+# shellcheck source=tests/guest/lab.sh
+. "$(dirname "$0")/lab.sh"
 fail() { echo "torture.sh: $*"; exit 1; }
-command -v g++ >/dev/null || [ -e /dev/kvm ] || skip 'neither a compiler for the simulator nor /dev/kvm is here'
-assets=$("$root/tools/lab/guest-assets") || skip 'no guest kernel: tools/lab/guest-assets failed'
+need_lab torture "$nodes"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
