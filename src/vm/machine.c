@@ -359,6 +359,8 @@ static int machine_open_cpus(struct machine *m, struct failure *f)
 			return failure_set(f, -ENOSPC, "report this", "the CPUID table overflows");
 		err = cpu_open(m, i, &one, (size_t)run_bytes, f);
 	}
+	if (!err && vcpu_bar_async_faults(m->vm_fd))
+		log_info("this KVM fetches pages behind vCPUs' backs: reads from other nodes cost what writes do");
 	return err;
 }
 

@@ -211,6 +211,13 @@ int vcpu_kick_init(void)
 	return sigaction(KICK_SIGNAL, &act, NULL) < 0 ? -errno : 0;
 }
 
+int vcpu_bar_async_faults(int vm_fd)
+{
+	struct kvm_enable_cap e = {.cap = KVM_CAP_X86_DISABLE_EXITS, .args = {KVM_X86_DISABLE_EXITS_HLT}};
+
+	return ioctl(vm_fd, KVM_ENABLE_CAP, &e) < 0 ? -errno : 0;
+}
+
 void vcpu_dump(struct vcpu *v)
 {
 	struct kvm_regs r;

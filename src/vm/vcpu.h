@@ -55,6 +55,13 @@ void vcpu_kick(struct vcpu *v);
 /* Install the empty handler of the kick signal. Once a process, before threads. */
 int vcpu_kick_init(void) MUST_CHECK;
 
+/* Make faults of all vCPUs that vm_fd has so far wait where they happen, in the vCPU's own thread. Otherwise KVM, when a vCPU with interrupts on reads
+ * an absent page, halts it and has a kernel worker fetch the page, which always asks to write (kvm/async_pf.c): userfaultfd then tells of a write by
+ * a stranger. KVM does this only where it intercepts HLT, and decides that from a flag of the VM, while what a vCPU intercepts was set when it
+ * was made: so say now, after the vCPUs are made, that HLT is not intercepted. HLT goes on to exit. (tests/host/uffd_kvm.c holds both halves.)
+ * -errno: this KVM refuses that after the first vCPU (Linux 6.14 on); reads of such vCPUs cost what writes do, nothing else changes. */
+int vcpu_bar_async_faults(int vm_fd) MUST_CHECK;
+
 /* Registers in a few log lines, after something went wrong. */
 void vcpu_dump(struct vcpu *v);
 

@@ -2,16 +2,19 @@
  * long mode, with page tables that never change, so that it runs natively on every kind of KVM (shadow paging included). */
 #include "mem/uffd.h"
 #include "tests/test.h"
+#include "vm/vcpu.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 /* Guest-physical pages. Those below DATA are installed at once and stay. */
@@ -21,6 +24,8 @@ enum { PML4 = 1, PDPT, PD, CODE = 4, DATA = 8, PAGES = 16 };
 static const uint8_t count_code[] = {0x48, 0xff, 0x03, 0x48, 0x83, 0x39, 0x00, 0x74, 0xf7, 0xe6, 0x10, 0xeb, 0xf3};
 /* movq (%rbx),%rax; out %al,$0x10; loop */
 static const uint8_t load_code[] = {0x48, 0x8b, 0x03, 0xe6, 0x10, 0xeb, 0xf9};
+/* hlt; loop */
+static const uint8_t halt_code[] = {0xf4, 0xeb, 0xfd};
 
 struct bed {
 	struct ram ram;
@@ -28,6 +33,7 @@ struct bed {
 	int kvm, vm, vcpu;
 	struct kvm_run *run;
 	pthread_t thread;
+	pid_t tid; /* of that thread, once it runs */
 	_Atomic int exits, may; /* exits so far; how many it may make */
 	_Atomic uint64_t loaded;
 	int rounds;
@@ -53,11 +59,11 @@ static void put_tables(struct bed *b)
 	put_page(b, PD, &pd, 8, true);
 }
 
-static int vcpu_reset(struct bed *b)
+static int vcpu_start_at(struct bed *b, uint8_t cpl)
 {
-	struct kvm_segment code = {.limit = 0xffffffff, .selector = 0x33, .type = 11, .present = 1, .dpl = 3, .s = 1, .l = 1, .g = 1};
-	struct kvm_segment data = {.limit = 0xffffffff, .selector = 0x2b, .type = 3, .present = 1, .dpl = 3, .db = 1, .s = 1, .g = 1};
-	struct kvm_regs regs = {.rip = CODE << PAGE_SHIFT, .rbx = DATA << PAGE_SHIFT, .rcx = (DATA + 1) << PAGE_SHIFT, .rflags = 2 | 3 << 12};
+	struct kvm_segment code = {.limit = 0xffffffff, .selector = 0x30 | cpl, .type = 11, .present = 1, .dpl = cpl, .s = 1, .l = 1, .g = 1};
+	struct kvm_segment data = {.limit = 0xffffffff, .selector = 0x28 | cpl, .type = 3, .present = 1, .dpl = cpl, .db = 1, .s = 1, .g = 1};
+	struct kvm_regs regs = {.rip = CODE << PAGE_SHIFT, .rbx = DATA << PAGE_SHIFT, .rcx = (DATA + 1) << PAGE_SHIFT, .rflags = 2 | 1 << 9 | 3 << 12};
 	struct kvm_sregs s;
 
 	if (ioctl(b->vcpu, KVM_GET_SREGS, &s) < 0)
@@ -71,8 +77,9 @@ static int vcpu_reset(struct bed *b)
 	return ioctl(b->vcpu, KVM_SET_SREGS, &s) < 0 || ioctl(b->vcpu, KVM_SET_REGS, &regs) < 0 ? -errno : 0;
 }
 
-static int bed_kvm(struct bed *b)
+static int bed_kvm(struct bed *b, bool apic)
 {
+	struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {24}};
 	struct kvm_userspace_memory_region slot = {.memory_size = PAGES * PAGE_BYTES, .userspace_addr = (uintptr_t)b->ram.hva[0]};
 	int size;
 
@@ -83,15 +90,17 @@ static int bed_kvm(struct bed *b)
 	if (b->vm < 0 || ioctl(b->vm, KVM_SET_USER_MEMORY_REGION, &slot) < 0)
 		return -errno;
 	ioctl(b->vm, KVM_SET_TSS_ADDR, 0xfffbd000ul);
+	if (apic && ioctl(b->vm, KVM_ENABLE_CAP, &split) < 0)
+		return -errno;
 	b->vcpu = ioctl(b->vm, KVM_CREATE_VCPU, 0);
 	size = ioctl(b->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
 	if (b->vcpu < 0 || size < 0)
 		return -errno;
 	b->run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, b->vcpu, 0);
-	return b->run == MAP_FAILED ? -errno : vcpu_reset(b);
+	return b->run == MAP_FAILED ? -errno : vcpu_start_at(b, 3);
 }
 
-static int bed_make(struct bed *b, const uint8_t *code, size_t n)
+static int bed_make(struct bed *b, const uint8_t *code, size_t n, bool apic)
 {
 	uint64_t bytes[NODES_MAX] = {PAGES * PAGE_BYTES};
 	int err;
@@ -106,7 +115,7 @@ static int bed_make(struct bed *b, const uint8_t *code, size_t n)
 		return err;
 	put_tables(b);
 	put_page(b, CODE, code, n, false);
-	return bed_kvm(b);
+	return bed_kvm(b, apic);
 }
 
 static void bed_drop(struct bed *b)
@@ -118,10 +127,10 @@ static void bed_drop(struct bed *b)
 	ram_unmap(&b->ram);
 }
 
-#define BED(b, code) \
+#define BED(b, code, apic) \
 	struct bed b; \
 	do { \
-		int err_ = bed_make(&b, code, sizeof code); \
+		int err_ = bed_make(&b, code, sizeof code, apic); \
 		if (err_ == -EPERM || err_ == -EACCES || err_ == -ENOENT || err_ == -ENOSYS || err_ == -EOPNOTSUPP) \
 			SKIP("no /dev/kvm or no userfaultfd for kernel-mode faults here"); \
 		CHECK_EQ(err_, 0); \
@@ -132,6 +141,7 @@ static void *vcpu_run(void *arg)
 {
 	struct bed *b = arg;
 
+	b->tid = gettid();
 	for (int i = 0; i < b->rounds; i++) {
 		struct kvm_regs regs;
 
@@ -168,7 +178,7 @@ static int wait_fault(struct bed *b, unsigned page, bool write)
 
 TEST(a_guest_load_of_a_zapped_page_faults_and_sees_the_new_bytes)
 {
-	BED(b, load_code);
+	BED(b, load_code, false);
 	b.rounds = 100;
 	pthread_create(&b.thread, NULL, vcpu_run, &b);
 	for (int i = 1; i <= b.rounds; i++) {
@@ -193,7 +203,7 @@ TEST(protect_stops_a_running_guest_and_no_store_is_lost)
 	uint8_t image[PAGE_BYTES] = {0};
 	uint64_t before = 0, seen, one = 1;
 
-	BED(b, count_code);
+	BED(b, count_code, false);
 	_Atomic uint64_t *word = (_Atomic uint64_t *)(b.ram.hva[0] + DATA * PAGE_BYTES);
 	b.may = 1;
 	b.rounds = 1;
@@ -227,7 +237,7 @@ TEST(a_shared_page_mapped_by_a_guest_read_still_faults_on_write)
 {
 	uint8_t image[PAGE_BYTES] = {0};
 
-	BED(b, count_code);
+	BED(b, count_code, false);
 	b.may = 1;
 	b.rounds = 1;
 	image[0] = 1;
@@ -250,7 +260,7 @@ TEST(an_accessed_bit_set_by_a_walk_is_a_write_to_the_page_table)
 {
 	uint64_t large = 0x83 | 1u << 2; /* present, writable, user, 2 MiB; neither accessed nor dirty */
 
-	BED(b, load_code);
+	BED(b, load_code, false);
 	b.may = 1;
 	b.rounds = 1;
 	CHECK_EQ(uffd_zap(&b.u, PD), 0);
@@ -264,5 +274,69 @@ TEST(an_accessed_bit_set_by_a_walk_is_a_write_to_the_page_table)
 	pthread_join(b.thread, NULL);
 	CHECK(!b.broken);
 	CHECK_EQ(*(volatile uint64_t *)(b.ram.hva[0] + PD * PAGE_BYTES), large | 1u << 5);
+	bed_drop(&b);
+}
+
+/* The first fault of a guest that reads an absent page once. */
+static int read_absent_page(struct bed *b, struct uffd_fault *f)
+{
+	struct pollfd p = {.fd = b->u.fd, .events = POLLIN};
+	int err;
+
+	b->may = b->rounds = 1;
+	pthread_create(&b->thread, NULL, vcpu_run, b);
+	err = poll(&p, 1, 10000) == 1 && uffd_faults(&b->u, f, 1) == 1 && f->page == DATA ? 0 : -ETIME;
+	put_page(b, DATA, "", 0, true);
+	pthread_join(b->thread, NULL);
+	return b->broken ? -EIO : err;
+}
+
+/* Why vcpu_bar_async_faults() is there. When this fails on a new kernel, it may have become needless. */
+TEST(a_read_with_interrupts_on_is_a_write_by_a_stranger)
+{
+	BED(b, load_code, true);
+	struct uffd_fault f = {0};
+
+	CHECK_EQ(read_absent_page(&b, &f), 0);
+	CHECK(f.write);
+	CHECK(f.tid != (uint32_t)b.tid);
+	bed_drop(&b);
+}
+
+TEST(with_async_faults_barred_a_read_is_a_read_by_the_vcpu)
+{
+	BED(b, load_code, true);
+	struct uffd_fault f = {0};
+
+	if (vcpu_bar_async_faults(b.vm) == -EINVAL)
+		SKIP("this KVM does not let HLT exits be switched off after the first vCPU (Linux 6.14 on)");
+	CHECK_EQ(read_absent_page(&b, &f), 0);
+	CHECK(!f.write);
+	CHECK_EQ(f.tid, b.tid);
+	bed_drop(&b);
+}
+
+static void on_alarm(int sig) { (void)sig; }
+
+/* The other half: KVM goes on to halt the vCPU itself. A HLT that no longer left the guest would show as a runnable vCPU for ever. */
+TEST(with_async_faults_barred_hlt_still_halts_in_kvm)
+{
+	const struct itimerval often = {.it_value = {.tv_usec = 20000}, .it_interval = {.tv_usec = 20000}}, never = {0};
+	struct sigaction alarmed = {.sa_handler = on_alarm};
+	struct kvm_mp_state state = {0};
+	BED(b, halt_code, true);
+
+	if (vcpu_bar_async_faults(b.vm) == -EINVAL)
+		SKIP("this KVM does not let HLT exits be switched off after the first vCPU (Linux 6.14 on)");
+	CHECK_EQ(vcpu_start_at(&b, 0), 0);
+	sigaction(SIGALRM, &alarmed, NULL);
+	setitimer(ITIMER_REAL, &often, NULL);
+	for (int i = 0; i < 100 && state.mp_state != KVM_MP_STATE_HALTED; i++) {
+		CHECK(ioctl(b.vcpu, KVM_RUN, 0) < 0);
+		CHECK_EQ(errno, EINTR);
+		CHECK_EQ(ioctl(b.vcpu, KVM_GET_MP_STATE, &state), 0);
+	}
+	setitimer(ITIMER_REAL, &never, NULL);
+	CHECK_EQ(state.mp_state, KVM_MP_STATE_HALTED);
 	bed_drop(&b);
 }
