@@ -1,13 +1,9 @@
 /* See privileged.h. The guest is written for load address 0x8000 and starts in real mode; tables are made by the host. */
 #include "node/privileged.h"
+#include "vm/trial.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/kvm.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 /* Guest-physical layout; the code below knows these numbers. */
 enum {
@@ -102,13 +98,6 @@ __asm__(
 	"privileged_code_end:\n"
 	".popsection\n");
 
-struct trial {
-	int kvm, vm, vcpu;
-	struct kvm_run *run;
-	size_t run_bytes;
-	uint8_t *ram;
-};
-
 static void put64(struct trial *t, unsigned at, uint64_t v)
 {
 	memcpy(t->ram + at, &v, sizeof v);
@@ -131,99 +120,51 @@ static void fill(struct trial *t)
 	put64(t, AT_PD, 0x83); /* one 2 MiB page */
 }
 
-static int open_vm(struct trial *t)
-{
-	struct kvm_userspace_memory_region slot = {.memory_size = RAM_BYTES};
-	int size;
-
-	t->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (t->kvm < 0 || (t->vm = ioctl(t->kvm, KVM_CREATE_VM, 0)) < 0)
-		return -errno;
-	t->ram = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (t->ram == MAP_FAILED)
-		return -errno;
-	slot.userspace_addr = (uintptr_t)t->ram;
-	if (ioctl(t->vm, KVM_SET_TSS_ADDR, 0xfffbd000) < 0 || ioctl(t->vm, KVM_SET_USER_MEMORY_REGION, &slot) < 0)
-		return -errno;
-	t->vcpu = ioctl(t->vm, KVM_CREATE_VCPU, 0);
-	size = ioctl(t->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
-	if (t->vcpu < 0 || size < 0)
-		return -errno;
-	t->run_bytes = (size_t)size;
-	t->run = mmap(NULL, t->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, t->vcpu, 0);
-	return t->run == MAP_FAILED ? -errno : 0;
-}
-
-static int set_state(struct trial *t)
-{
-	struct { struct kvm_cpuid2 head; struct kvm_cpuid_entry2 entry[256]; } c = {.head.nent = 256};
-	struct kvm_regs r = {.rip = AT_CODE, .rflags = 2};
-	struct kvm_sregs s;
-
-	if (ioctl(t->kvm, KVM_GET_SUPPORTED_CPUID, &c) < 0 || ioctl(t->vcpu, KVM_SET_CPUID2, &c) < 0 || ioctl(t->vcpu, KVM_GET_SREGS, &s) < 0)
-		return -errno;
-	s.cs.base = 0;
-	s.cs.selector = 0;
-	if (ioctl(t->vcpu, KVM_SET_SREGS, &s) < 0 || ioctl(t->vcpu, KVM_SET_REGS, &r) < 0)
-		return -errno;
-	return 0;
-}
-
 /* The last step that was reported. */
-static unsigned run_steps(struct trial *t)
+static int run_steps(struct trial *t)
 {
-	unsigned step = 0;
+	int step = 0;
 
 	while (step < STEP_DONE) {
-		if (ioctl(t->vcpu, KVM_RUN, 0) < 0) {
-			if (errno == EINTR)
-				continue;
+		int got = trial_run(t, STEP_PORT);
+
+		if (got < 0)
 			break;
-		}
-		if (t->run->exit_reason != KVM_EXIT_IO || t->run->io.port != STEP_PORT)
-			break;
-		step = *((const uint8_t *)t->run + t->run->io.data_offset);
+		step = got;
 	}
 	return step;
 }
 
-static void close_vm(struct trial *t)
-{
-	if (t->run != MAP_FAILED)
-		munmap(t->run, t->run_bytes);
-	if (t->ram != MAP_FAILED)
-		munmap(t->ram, RAM_BYTES);
-	if (t->vcpu >= 0)
-		close(t->vcpu);
-	if (t->vm >= 0)
-		close(t->vm);
-	if (t->kvm >= 0)
-		close(t->kvm);
-}
-
-int privileged_try(const char **stuck, struct failure *f)
+static int try_in(struct trial *t, const char **stuck)
 {
 	static const char *const next[STEP_DONE] = {
 		"in real mode", "entering protected mode", "at IRET in protected mode", "at RDMSR or WRMSR", "entering long mode", "at INT3 or its IRETQ",
 		"at CMPXCHG16B", "at SWAPGS, INVLPG, debug registers or WBINVD", "at FXSAVE or FXRSTOR",
 	};
-	struct trial t = {.kvm = -1, .vm = -1, .vcpu = -1, .run = MAP_FAILED, .ram = MAP_FAILED};
-	unsigned step;
-	int err = open_vm(&t);
+	int step, err;
 
+	fill(t);
+	err = trial_enter_real(t, AT_CODE, 0);
+	if (err)
+		return err;
+	step = run_steps(t);
+	if (step >= STEP_DONE)
+		return 0;
+	*stuck = next[step];
+	return -ENOTSUP;
+}
+
+int privileged_try(const char **stuck, struct failure *f)
+{
+	struct trial t;
+	int err = trial_open(&t, RAM_BYTES);
+
+	*stuck = NULL;
 	if (!err) {
-		fill(&t);
-		err = set_state(&t);
+		err = try_in(&t, stuck);
+		trial_close(&t);
 	}
-	if (err) {
+	if (err && !*stuck)
 		failure_set(f, err, "see that /dev/kvm exists and may be opened", "cannot make a small guest: %s", strerror(-err));
-	} else {
-		step = run_steps(&t);
-		if (step < STEP_DONE) {
-			*stuck = next[step];
-			err = -ENOTSUP;
-		}
-	}
-	close_vm(&t);
 	return err;
 }

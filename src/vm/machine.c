@@ -21,6 +21,7 @@
 #include "vm/absent.h"
 #include "vm/exit.h"
 #include "vm/memmap.h"
+#include "vm/trial.h"
 #include "vm/vcpu.h"
 
 enum { SLOT_PROXY_STUB = RAM_RANGES_MAX, VCPU_STACK_BYTES = 256 * 1024, MSI_ASSERT = 1 << 14 };
@@ -566,25 +567,19 @@ void machine_power_button(struct machine *m)
 
 int machine_host_tsc_khz(uint32_t *khz, struct failure *f)
 {
-	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm = -1, vcpu = -1, got = -1;
+	struct trial t;
+	int got = trial_open(&t, PAGE_BYTES);
 
-	if (kvm >= 0)
-		vm = ioctl(kvm, KVM_CREATE_VM, 0);
-	if (vm >= 0)
-		vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
-	if (vcpu >= 0)
-		got = ioctl(vcpu, KVM_GET_TSC_KHZ, 0);
+	if (!got) {
+		got = ioctl(t.vcpu, KVM_GET_TSC_KHZ, 0);
+		if (got < 0)
+			got = -errno;
+		trial_close(&t);
+	}
 	if (got <= 0)
-		machine_refused(f, "to tell its TSC frequency");
-	else
-		*khz = (uint32_t)got;
-	if (vcpu >= 0)
-		close(vcpu);
-	if (vm >= 0)
-		close(vm);
-	if (kvm >= 0)
-		close(kvm);
-	return got > 0 ? 0 : -ENOTSUP;
+		return failure_set(f, -ENOTSUP, "run 'tessera doctor'", "KVM refused to tell its TSC frequency: %s", strerror(-got));
+	*khz = (uint32_t)got;
+	return 0;
 }
 
 void machine_vcpu_stats(const struct machine *m, vcpu_t vcpu, struct machine_vcpu_stats *out)

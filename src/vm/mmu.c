@@ -1,16 +1,14 @@
 /* The experiment of mmu.h. The guest reads one byte through a page table and reports it, again and again; between two rounds it gets another CR3
  * (a second top table that leads to the same lower ones), which flushes its translations. In one pause the host replaces the page table as the DSM would: zap
- * the frame, install one with other bytes. In another it makes the tables read-only to KVM, to see whether a walk insists on writing. The guest
- * runs at CPL 3, because some shadow-paging hosts emulate CPL 0 and walk in software there. */
+ * the frame, install one with other bytes. In another it makes the tables read-only to KVM, to see whether a walk insists on writing. */
 #include "vm/mmu.h"
+#include "vm/trial.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/kvm.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 /* Guest-physical layout; 4 KiB pages throughout. */
 enum {
@@ -29,19 +27,12 @@ enum {
 	PTE_BITS = 0x67,      /* present, writable, user, accessed, dirty: a walk has nothing to set */
 };
 
-struct probe {
-	int kvm, vm, vcpu;
-	struct kvm_run *run;
-	size_t run_bytes;
-	uint8_t *ram;
-};
-
-static void probe_put64(struct probe *p, uint64_t at, uint64_t v)
+static void probe_put64(struct trial *p, uint64_t at, uint64_t v)
 {
 	memcpy(p->ram + at, &v, sizeof v);
 }
 
-static void probe_fill(struct probe *p)
+static void probe_fill(struct trial *p)
 {
 	/* mov al, [PROBE_VA]; out PROBE_PORT, al; jmp start */
 	static const uint8_t code[] = {0x8a, 0x04, 0x25, 0x00, 0x00, 0x10, 0x00, 0xe6, PROBE_PORT, 0xeb, 0xf5};
@@ -58,82 +49,8 @@ static void probe_fill(struct probe *p)
 	p->ram[PROBE_NEW] = 'n';
 }
 
-static struct kvm_segment probe_segment(uint16_t selector, uint8_t type, bool code)
-{
-	return (struct kvm_segment){.limit = 0xffffffff, .selector = selector, .type = type, .present = 1, .dpl = 3, .db = !code, .s = 1, .l = code, .g = 1};
-}
-
-static int probe_set_cpuid(struct probe *p)
-{
-	struct { struct kvm_cpuid2 head; struct kvm_cpuid_entry2 entry[256]; } c = {.head.nent = 256};
-
-	if (ioctl(p->kvm, KVM_GET_SUPPORTED_CPUID, &c) < 0 || ioctl(p->vcpu, KVM_SET_CPUID2, &c) < 0)
-		return -errno;
-	return 0;
-}
-
-static int probe_set_state(struct probe *p)
-{
-	struct kvm_regs r = {.rip = PROBE_CODE, .rflags = 0x3002}; /* IOPL 3 */
-	struct kvm_sregs s;
-
-	if (ioctl(p->vcpu, KVM_GET_SREGS, &s) < 0)
-		return -errno;
-	s.cr0 = 0x80000031; /* PG NE ET PE */
-	s.cr3 = PROBE_PML4;
-	s.cr4 = 0x20; /* PAE */
-	s.efer = 0x500; /* LME LMA */
-	s.cs = probe_segment(0x33, 11, true);
-	s.ds = s.es = s.fs = s.gs = s.ss = probe_segment(0x2b, 3, false);
-	if (ioctl(p->vcpu, KVM_SET_SREGS, &s) < 0 || ioctl(p->vcpu, KVM_SET_REGS, &r) < 0)
-		return -errno;
-	return 0;
-}
-
-static int probe_open(struct probe *p)
-{
-	struct kvm_userspace_memory_region slot = {.memory_size = PROBE_BYTES};
-	int size;
-
-	p->ram = mmap(NULL, PROBE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p->ram == MAP_FAILED)
-		return -errno;
-	if (madvise(p->ram, PROBE_BYTES, MADV_NOHUGEPAGE) < 0 && errno != EINVAL)
-		return -errno;
-	p->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (p->kvm < 0)
-		return -errno;
-	p->vm = ioctl(p->kvm, KVM_CREATE_VM, 0);
-	if (p->vm < 0)
-		return -errno;
-	slot.userspace_addr = (uintptr_t)p->ram;
-	if (ioctl(p->vm, KVM_SET_TSS_ADDR, 0xfffbd000) < 0 || ioctl(p->vm, KVM_SET_USER_MEMORY_REGION, &slot) < 0)
-		return -errno;
-	p->vcpu = ioctl(p->vm, KVM_CREATE_VCPU, 0);
-	size = ioctl(p->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
-	if (p->vcpu < 0 || size < 0)
-		return -errno;
-	p->run_bytes = (size_t)size;
-	p->run = mmap(NULL, p->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, p->vcpu, 0);
-	return p->run == MAP_FAILED ? -errno : 0;
-}
-
-static void probe_close(struct probe *p)
-{
-	if (p->run && p->run != MAP_FAILED)
-		munmap(p->run, p->run_bytes);
-	if (p->vcpu >= 0)
-		close(p->vcpu);
-	if (p->vm >= 0)
-		close(p->vm);
-	if (p->kvm >= 0)
-		close(p->kvm);
-	if (p->ram != MAP_FAILED)
-		munmap(p->ram, PROBE_BYTES);
-}
-
 /* One round of the guest: the byte it read, or -errno. -EFAULT: KVM wanted to write where it may only read. */
-static int probe_round(struct probe *p)
+static int probe_round(struct trial *p)
 {
 	struct kvm_sregs s;
 
@@ -142,15 +59,11 @@ static int probe_round(struct probe *p)
 	s.cr3 = s.cr3 == PROBE_PML4 ? PROBE_PML4_TWIN : PROBE_PML4;
 	if (ioctl(p->vcpu, KVM_SET_SREGS, &s) < 0)
 		return -errno;
-	if (ioctl(p->vcpu, KVM_RUN, 0) < 0)
-		return -errno;
-	if (p->run->exit_reason != KVM_EXIT_IO || p->run->io.port != PROBE_PORT)
-		return -EIO;
-	return *((const uint8_t *)p->run + p->run->io.data_offset);
+	return trial_run(p, PROBE_PORT);
 }
 
 /* As if another node had stored to the page table: the frame here goes, and comes back with other bytes. */
-static int probe_replace_table(struct probe *p)
+static int probe_replace_table(struct trial *p)
 {
 	uint8_t table[PAGE_BYTES];
 	uint64_t entry = PROBE_NEW | PTE_BITS;
@@ -163,7 +76,7 @@ static int probe_replace_table(struct probe *p)
 	return 0;
 }
 
-static int probe_experiment(struct probe *p, enum mmu_mode *mode)
+static int probe_experiment(struct trial *p, enum mmu_mode *mode)
 {
 	uint8_t *tables = p->ram + PROBE_PML4;
 	size_t bytes = PROBE_TABLES_END - PROBE_PML4;
@@ -192,18 +105,16 @@ static int probe_experiment(struct probe *p, enum mmu_mode *mode)
 
 int mmu_probe(enum mmu_mode *mode, struct failure *f)
 {
-	struct probe p = {.kvm = -1, .vm = -1, .vcpu = -1};
-	int err = probe_open(&p);
+	struct trial p;
+	int err = trial_open(&p, PROBE_BYTES);
 
-	if (!err)
-		err = probe_set_cpuid(&p);
 	if (!err) {
 		probe_fill(&p);
-		err = probe_set_state(&p);
+		err = trial_enter_user(&p, PROBE_PML4, PROBE_CODE);
+		if (!err)
+			err = probe_experiment(&p, mode);
+		trial_close(&p);
 	}
-	if (!err)
-		err = probe_experiment(&p, mode);
-	probe_close(&p);
 	if (err)
 		return failure_set(f, err, "check that /dev/kvm exists, may be opened, and runs guests", "a small test guest does not run: %s", strerror(-err));
 	return 0;
