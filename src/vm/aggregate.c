@@ -101,12 +101,17 @@ static int on_machine_io(void *owner, vcpu_t from, enum bus_space space, uint64_
 	return interlink_io(a->interlink, a->c.devices, from, space, addr, data, bytes, write);
 }
 
+/* A SIPI goes to every node: those with a proxy of that vCPU learn from it that the vCPU has started. */
 static void on_machine_irq(void *owner, vcpu_t to, struct proxy_irq irq)
 {
 	struct aggregate *a = owner;
 
-	if (interlink_irq(a->interlink, a->topology.vcpu_node[to.v], to, irq.mode, irq.vector))
-		log_debug("an interrupt for vCPU %u is lost with its node", to.v);
+	for (unsigned n = 0; n < a->topology.nodes; n++) {
+		if (n == a->c.self.v || (n != a->topology.vcpu_node[to.v].v && irq.mode != IRQ_SIPI))
+			continue;
+		if (interlink_irq(a->interlink, (node_t){(uint8_t)n}, to, irq.mode, irq.vector))
+			log_debug("an interrupt for vCPU %u is lost with node %u", to.v, n);
+	}
 }
 
 /* What the interlink tells. */

@@ -540,9 +540,15 @@ int machine_deliver(struct machine *m, vcpu_t to, struct proxy_irq irq)
 		.data = (uint32_t)irq.mode << 8 | irq.vector | MSI_ASSERT,
 	};
 
-	if (to.v >= m->cpus || !cpu_is_here(m, to.v))
+	if (to.v >= m->cpus || (!cpu_is_here(m, to.v) && irq.mode != IRQ_SIPI))
 		return -EINVAL;
-	return ioctl(m->vm_fd, KVM_SIGNAL_MSI, &msi) < 0 ? -errno : 0;
+	if (cpu_is_here(m, to.v))
+		return ioctl(m->vm_fd, KVM_SIGNAL_MSI, &msi) < 0 ? -errno : 0;
+	proxy_started(&m->cpu[to.v].proxy, irq.vector);
+	pthread_mutex_lock(&m->threads_lock);
+	vcpu_kick(&m->cpu[to.v].v);
+	pthread_mutex_unlock(&m->threads_lock);
+	return 0;
 }
 
 void machine_io(struct machine *m, enum bus_space space, uint64_t addr, void *data, unsigned bytes, bool write)

@@ -75,7 +75,8 @@ void machine_leave(struct machine *m);
  * for hooks.io comes out when that ends: fail those first. */
 void machine_stop(struct machine *m);
 
-/* Inject into a vCPU that runs here what its proxy caught elsewhere (x2APIC id = vCPU index). Any thread, never waits. -EINVAL: not one of ours. */
+/* Inject into a vCPU that runs here what its proxy caught elsewhere (x2APIC id = vCPU index). For one that does not: only a SIPI means something, namely that the
+ * vCPU was started through another node, which its proxy here must know. Any thread, never waits. -EINVAL: neither. */
 int machine_deliver(struct machine *m, vcpu_t to, struct proxy_irq irq) MUST_CHECK;
 
 /* An access another node sent here because the devices are here. Any thread that may wait for the bus lock. */

@@ -31,6 +31,8 @@ enum {
 	LAPIC_TPR = 0x80,
 };
 
+enum { START_TOLD = 0x100 };
+
 static void put32(uint8_t *to, uint32_t v)
 {
 	memcpy(to, &v, sizeof v);
@@ -226,11 +228,24 @@ static int proxy_repair(struct proxy *p)
 	return proxy_enter(p);
 }
 
+void proxy_started(struct proxy *p, uint8_t trampoline)
+{
+	__atomic_store_n(&p->started_elsewhere, START_TOLD | trampoline, __ATOMIC_SEQ_CST);
+}
+
 int proxy_run(struct proxy *p, struct proxy_irq *irq)
 {
 	const struct kvm_run *run = p->run;
+	uint32_t start = __atomic_exchange_n(&p->started_elsewhere, 0, __ATOMIC_SEQ_CST);
 	int got;
 
+	if (start) {
+		p->trampoline = (uint8_t)start;
+		p->started = true;
+		got = p->state == PROXY_STUB ? proxy_set_traps(p) : proxy_enter(p);
+		if (got)
+			return got;
+	}
 	if (p->sipi_due) {
 		p->sipi_due = false;
 		*irq = (struct proxy_irq){.mode = IRQ_SIPI, .vector = p->trampoline};

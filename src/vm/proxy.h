@@ -10,7 +10,10 @@
  * WAIT_INIT: an AP before its first start, KVM_MP_STATE_UNINITIALIZED. WAIT_SIPI: blocked in KVM with single-step armed, so that the trampoline
  * stops after at most one instruction. STUB: halted or in a handler. KVM does not report an INIT to a running vCPU, so once the SIPI vector
  * is known a hardware breakpoint on that address catches later starts (CPU hotplug) before their first instruction; the INIT is then reported with
- * the SIPI. Only the proxy's own thread calls these functions once it runs.
+ * the SIPI. Only the proxy's own thread calls these functions once it runs, except proxy_started().
+ *
+ * INIT and SIPI reach the proxy on the node that sent them and no other. The CPU's proxies elsewhere learn of the start from that node (proxy_started); until
+ * then their LAPICs keep what arrives.
  */
 #ifndef VM_PROXY_H
 #define VM_PROXY_H
@@ -38,6 +41,7 @@ struct proxy {
 	uint8_t trampoline;  /* vector of the last SIPI */
 	bool started;        /* there was one */
 	bool sipi_due;       /* an INIT was reported that came with this SIPI */
+	uint32_t started_elsewhere; /* atomic: START_TOLD and the trampoline, not yet acted on; else 0 */
 	uint64_t repairs;    /* times the stub was found in a state it cannot reach (a guest that wrote to the hole) */
 };
 
@@ -49,6 +53,9 @@ int proxy_enter(struct proxy *p) MUST_CHECK;
 
 /* Put the vCPU into WAIT_INIT instead: the proxy of an AP that has not been started. */
 int proxy_park(struct proxy *p) MUST_CHECK;
+
+/* The CPU was started through another node's proxy, at this trampoline. Any thread; acted on by the next proxy_run(), so kick the thread then. */
+void proxy_started(struct proxy *p, uint8_t trampoline);
 
 /* Enter KVM once. 1: *irq arrived and must be delivered to the real CPU; 0: nothing (kicked, or housekeeping done; look for a stop request and call
  * again); -errno: KVM refused. Blocks in KVM until an interrupt or a kick. */
