@@ -38,6 +38,7 @@ void doctor_check(const struct doctor *d)
 		kvmcheck_abilities(d);
 		kvmcheck_stock_kernel(d);
 		kvmcheck_mmu(d);
+		kvmcheck_faults(d);
 		kvmcheck_cpuid(d);
 		kvmcheck_tsc(d);
 	}

@@ -15,6 +15,8 @@
 #include "vm/leaves.h"
 #include "vm/machine.h"
 #include "vm/mmu.h"
+#include "vm/trial.h"
+#include "vm/vcpu.h"
 
 static bool loaded(const char *module)
 {
@@ -132,6 +134,25 @@ int kvmcheck_span(const char *node, struct failure *f)
 	if (err || mode != MMU_SHADOW)
 		return err;
 	return failure_set(f, -ENOTSUP, shadow_fix(), "node %s uses shadow paging, which misses stores to page tables made on other nodes and so corrupts the guest", node);
+}
+
+void kvmcheck_faults(const struct doctor *d)
+{
+	static const char why[] = "a page that a vCPU reads is fetched to be shared, not to be owned";
+	struct trial t;
+	int err = trial_open(&t, PAGE_BYTES);
+
+	if (err) {
+		doctor_say(d, "page faults", CONTROL_FAIL, why, "see the lines above", "a small VM cannot be made: %s", strerror(-err));
+		return;
+	}
+	err = vcpu_bar_async_faults(t.vm);
+	trial_close(&t);
+	if (!err)
+		doctor_say(d, "page faults", CONTROL_OK, why, "", "vCPUs wait for pages themselves");
+	else
+		doctor_say(d, "page faults", CONTROL_WARN, why, "for VMs that span nodes, where speed matters: boot this host with a Linux before 6.14",
+			"KVM fetches absent pages behind vCPUs' backs, always for writing: correct, but pages that are only read move between nodes");
 }
 
 void kvmcheck_cpuid(const struct doctor *d)

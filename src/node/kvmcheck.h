@@ -9,6 +9,7 @@ bool kvmcheck_device(const struct doctor *d); /* false: there is nothing to chec
 void kvmcheck_abilities(const struct doctor *d);
 void kvmcheck_stock_kernel(const struct doctor *d);
 void kvmcheck_mmu(const struct doctor *d);
+void kvmcheck_faults(const struct doctor *d);
 void kvmcheck_cpuid(const struct doctor *d);
 void kvmcheck_tsc(const struct doctor *d);
 
