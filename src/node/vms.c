@@ -18,12 +18,17 @@ bool vms_mine(const struct vm *vm)
 	return strcmp(vm->coordinator, vm->daemon->name) == 0;
 }
 
+static bool likelier(const struct vm *a, const struct vm *b)
+{
+	return b->state == CONTROL_VM_ENDED && (a->state != CONTROL_VM_ENDED || a->born_ms > b->born_ms);
+}
+
 struct vm *vms_by_name(struct daemon *d, const char *name)
 {
 	struct vm *found = NULL;
 
 	for (struct vm *vm = d->vms; vm; vm = vm->next)
-		if (strcmp(vm->name, name) == 0 && (!found || found->state == CONTROL_VM_ENDED))
+		if (strcmp(vm->name, name) == 0 && (!found || likelier(vm, found)))
 			found = vm;
 	return found;
 }

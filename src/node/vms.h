@@ -46,6 +46,7 @@ struct vm {
 	struct backlog console;
 };
 
+/* The VM of this name that has not ended; else the youngest that has; else NULL. */
 struct vm *vms_by_name(struct daemon *d, const char *name);
 struct vm *vms_by_id(struct daemon *d, uint64_t id);
 /* This daemon coordinates it. */

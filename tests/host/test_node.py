@@ -101,6 +101,18 @@ def run_again_at_once(c):
         c.ok("kill", "v1", "--node", "A")
 
 
+def ended_before(c):
+    """Of VMs of one name that ended, whoever coordinated them, the last one is spoken of."""
+    c.up("A", "B")
+    for node, word, reason in (("B", "panic", "panic"), ("A", "poweroff", "power-off"), ("B", "reset", "reset")):
+        p = c.client("run", "--fake", "--name", "v1", "--place", f"{node}:1", "--node", node)
+        read_until(p, b"fake guest")
+        type_in(p, word + "\r")
+        p.communicate(timeout=LIMIT_S)
+        for n in "AB":
+            wait_for(lambda n=n, r=reason: json.loads(c.ok("info", "v1", "--json", "--node", n)).get("end", {}).get("reason") == r, f"{n} to say {reason}")
+
+
 def foreground(c):
     c.up("A", "B")
     for word, code in (("poweroff", 0), ("reset", 10), ("panic", 11)):
@@ -524,10 +536,10 @@ def doctor(c):
         c.refused(3, mmu["found"].split(":")[0], "run", "--name", "v1", "--kernel", c.tessera, "--place", "A:1,B:1", "--node", "A")
 
 
-TESTS = {f.__name__: f for f in (join, join_waits, same_name, other_version, run_and_end, run_again_at_once, foreground, console, detach_key, client_signals,
-                                 refusals, placed_elsewhere, json_twins, name_taken, name_raced, sixteen_nodes, births_that_fail, daemon_dies_in_birth, birth_killed, fragment_stopped,
-                                 fragment_killed, causes_at_once, daemon_restarts, vm_ends_without_daemon, daemon_stopped,
-                                 stop_and_kill, quit_verb, garbage, doctor)}
+TESTS = {f.__name__: f for f in (join, join_waits, same_name, other_version, run_and_end, run_again_at_once, ended_before, foreground, console, detach_key,
+                                 client_signals, refusals, placed_elsewhere, json_twins, name_taken, name_raced, sixteen_nodes, births_that_fail,
+                                 daemon_dies_in_birth, birth_killed, fragment_stopped, fragment_killed, causes_at_once, daemon_restarts, vm_ends_without_daemon,
+                                 daemon_stopped, stop_and_kill, quit_verb, garbage, doctor)}
 
 if __name__ == "__main__":
     main(TESTS, sys.argv)
