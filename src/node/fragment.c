@@ -240,6 +240,15 @@ static void take_news(struct fragment *g)
 	show_console(g);
 }
 
+/* Its last words come before its end: what a guest says in its last millisecond, and why it panicked, is still on its way then. */
+static void hear_out(struct fragment *g)
+{
+	if (g->step == STEP_PREPARE || g->step == STEP_CONNECT || !g->machine || !g->ops->drain)
+		return;
+	g->ops->drain(g->machine);
+	take_news(g);
+}
+
 static void mail_ready(struct loop_watch *w, uint32_t events)
 {
 	struct fragment *g = (struct fragment *)((char *)w - offsetof(struct fragment, mail));
@@ -256,6 +265,8 @@ static void mail_ready(struct loop_watch *w, uint32_t events)
 	pthread_mutex_unlock(&g->lock);
 	if (step_done)
 		step_over(g);
+	if (ended && g->state != CONTROL_PART_ENDED)
+		hear_out(g);
 	if (ended && !g->over)
 		tell_ended(g);
 }

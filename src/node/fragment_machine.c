@@ -194,6 +194,12 @@ static void stats(struct fragment_machine *m, void (*line)(void *to, const char 
 	}
 }
 
+static void drain(struct fragment_machine *m)
+{
+	if (m->aggregate)
+		aggregate_drain(m->aggregate);
+}
+
 static void close_machine(struct fragment_machine *m)
 {
 	aggregate_close(m->aggregate);
@@ -202,5 +208,5 @@ static void close_machine(struct fragment_machine *m)
 
 const struct fragment_machine_ops fragment_machine_real = {
 	.prepare = prepare, .connect = connect_all, .start = start, .stop = stop, .console_input = console_input, .power_button = power_button, .stats = stats,
-	.close = close_machine,
+	.drain = drain, .close = close_machine,
 };

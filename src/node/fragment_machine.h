@@ -59,6 +59,8 @@ struct fragment_machine_ops {
 	void (*console_input)(struct fragment_machine *m, const void *bytes, size_t n);
 	void (*power_button)(struct fragment_machine *m);
 	void (*stats)(struct fragment_machine *m, void (*line)(void *to, const char *key, uint64_t value), void *to);
+	/* After calls.ended: wait, a moment, until calls.console has had all that the guest wrote. NULL: it always has. */
+	void (*drain)(struct fragment_machine *m);
 	/* After calls.ended, or after a failed step: join threads, close, free. The process ends soon after; it is killed if this takes seconds. */
 	void (*close)(struct fragment_machine *m);
 };

@@ -386,6 +386,11 @@ size_t aggregate_console_input(struct aggregate *a, const void *bytes, size_t n)
 	return machine_console_input(a->machine, bytes, n);
 }
 
+void aggregate_drain(struct aggregate *a)
+{
+	machine_drain(a->machine);
+}
+
 void aggregate_power_button(struct aggregate *a)
 {
 	machine_power_button(a->machine);

@@ -57,6 +57,9 @@ void aggregate_close(struct aggregate *a);
 size_t aggregate_console_input(struct aggregate *a, const void *bytes, size_t n);
 void aggregate_power_button(struct aggregate *a);
 
+/* Wait until 'console' has had all that the guest wrote so far: a moment. After 'ended', but not from it. */
+void aggregate_drain(struct aggregate *a);
+
 /* Name and value of every counter, in a fixed order. Any thread. */
 void aggregate_stats(struct aggregate *a, void (*each)(void *to, const char *key, uint64_t value), void *to);
 unsigned aggregate_hottest(const struct aggregate *a, struct pager_hot *out, unsigned max);

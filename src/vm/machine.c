@@ -526,6 +526,11 @@ void machine_stop(struct machine *m)
 		if (threaded)
 			pthread_join(m->cpu[i].v.thread, NULL);
 	}
+	machine_drain(m);
+}
+
+void machine_drain(struct machine *m)
+{
 	if (m->board)
 		board_drain(m->board);
 }

@@ -85,6 +85,9 @@ void machine_io(struct machine *m, enum bus_space space, uint64_t addr, void *da
 /* Keys for the guest's serial console; returns how many were taken, the rest when hooks.console_room is called. Devices' node. Any thread. */
 size_t machine_console_input(struct machine *m, const void *bytes, size_t n);
 
+/* Wait until hooks.console has had all that the guest wrote so far: a moment. Devices' node (on others nothing). Not from a hook. */
+void machine_drain(struct machine *m);
+
 /* Press the ACPI power button. Devices' node. Any thread. */
 void machine_power_button(struct machine *m);
 

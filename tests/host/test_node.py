@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The life of daemons and VMs, on loopback, with the machine that has no guest (run --fake). usage: test_node.py TESSERA [TEST...]
+"""The life of daemons and VMs, on loopback, with the machine that has no guest (run --fake), or a few instructions for one where the end is KVM's.
+usage: test_node.py TESSERA [TEST...]
 
       A ---- B        three daemons; VMs v1, v2 on some of them; the client speaks to any
        \\    /
@@ -14,7 +15,8 @@ import socket
 import struct
 import sys
 
-from cluster import LIMIT_S, check, main, wait_for
+import tiny_kernel
+from cluster import LIMIT_S, Skipped, check, main, wait_for
 
 SPAN = ("run", "--fake", "--name", "v1", "--place", "A:2,B:1,C:1", "--memory", "900M")
 
@@ -379,6 +381,31 @@ def fragment_killed(c):
         c.wait_free("A")
 
 
+def node_error(c):
+    """KVM refuses to run the guest any further: its instructions are where there is no memory. Two real fragments, on whatever KVM this host has."""
+    able = {k["check"]: k for k in json.loads(c.run("doctor", "--json").stdout)["checks"]}
+    for what in ("kvm", "kvm abilities", "userfaultfd"):
+        if able.get(what, {"level": "FAIL", "found": f"no {what}"})["level"] == "FAIL":
+            raise Skipped(able[what]["found"] if what in able else f"no {what}")
+    c.up("A", "B")
+    kernel = os.path.join(c.root, "lost")
+    tiny_kernel.write(kernel, tiny_kernel.say(b"ready") + tiny_kernel.wait_for_key() + tiny_kernel.say(b", into the hole") + tiny_kernel.jump(0xD0000000))
+    for place, node in (("A:1", "A"), ("A:1,B:1", "A"), ("B:1,A:1", "B")):
+        for _ in range(5):
+            p = c.client("run", "--name", "v1", "--kernel", kernel, "--memory", "64M", "--place", place, "--unsafe-mmu", "--node", "A")
+            read_until(p, b"ready")
+            type_in(p, "x")
+            out, err = p.communicate(timeout=LIMIT_S)
+            check(p.returncode == 15, f"exit code {p.returncode}: {err}")
+            check(f"v1 ended: node-error, node {node}: KVM internal error".encode() in err, f"what, and where: {err}")
+            check(out == b", into the hole", f"all that the guest said before: {out}")
+            end = json.loads(c.ok("info", "v1", "--json", "--node", "A"))["end"]
+            check((end["reason"], end["node"], end["code"]) == ("node-error", node, 15), f"as JSON: {end}")
+            said = c.verdicts()
+            check(said == [f"node-error, node {node}"] * len(place.split(",")), f"one cause for all fragments: {said}")
+            c.wait_free("A")
+
+
 def causes_at_once(c):
     """A guest's own end and a fragment's death in the same moment: one cause for all, and only one of these two."""
     c.up("A", "B", "C")
@@ -538,7 +565,7 @@ def doctor(c):
 
 TESTS = {f.__name__: f for f in (join, join_waits, same_name, other_version, run_and_end, run_again_at_once, ended_before, foreground, console, detach_key,
                                  client_signals, refusals, placed_elsewhere, json_twins, name_taken, name_raced, sixteen_nodes, births_that_fail,
-                                 daemon_dies_in_birth, birth_killed, fragment_stopped, fragment_killed, causes_at_once, daemon_restarts, vm_ends_without_daemon,
+                                 daemon_dies_in_birth, birth_killed, fragment_stopped, fragment_killed, node_error, causes_at_once, daemon_restarts, vm_ends_without_daemon,
                                  daemon_stopped, stop_and_kill, quit_verb, garbage, doctor)}
 
 if __name__ == "__main__":
