@@ -151,7 +151,7 @@ static void print_man(void)
 	     "status. What run, console, stop and kill print is "
 	     "{\"vm\":...,\"end\":{\"reason\":...,\"node\":...,\"what\":...,\"code\":...}}, where code "
 	     "is the exit status of run, or {\"vm\":...,\"state\":...} if it has not ended; the console goes to stderr then. stats --watch prints one document a second."
-	     " Sizes end in _bytes, times in _ms or _us.");
+	     " Sizes have bytes in their names, times end in _ms, _us or _ns.");
 	printf(".SH SEE ALSO\n.BR tessera\\-node (8)\n");
 }
 

@@ -52,7 +52,8 @@ static const struct verb_spec verbs[VERBS] = {
 		"Starts a VM made of CPUs and memory of one or more nodes, shows its serial console, and ends when it ends. Detach with ^] and the VM runs on; "
 		"SIGTERM, SIGHUP, or SIGINT from outside end it. On a terminal ^C goes to the guest."},
 	[VERB_LS] = {"ls", NULL, "list nodes and VMs", "Lists the nodes of the cluster with what they lend, and the VMs with where their parts are."},
-	[VERB_INFO] = {"info", "VM", "show all about a VM", "Shows where each part of the VM is, and after its end why it ended (kept by the daemon until it ends itself)."},
+	[VERB_INFO] = {"info", "VM", "show all about a VM", "Shows where each part of the VM is, and after its end why it ended (kept by the daemon until it ends itself, "
+		"a VM of that name is started, or 32 more have ended)."},
 	[VERB_STATS] = {"stats", "VM", "show a VM's counters", "Shows what each part of the VM has counted: remote faults, messages, bytes, interrupts forwarded."},
 	[VERB_CONSOLE] = {"console", "VM", "attach to a VM's serial console", "Shows the console's last 64 KiB and what follows, and passes keys. Detach with ^]. "
 		"Several clients may be attached."},

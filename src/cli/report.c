@@ -10,7 +10,7 @@
 const char *report_exit_text(unsigned code)
 {
 	static const char *const texts[] = {
-		[REPORT_OK] = "done; for run, console, stop and kill: the guest switched itself off",
+		[REPORT_OK] = "done; for run, console and stop: the guest switched itself off, or runs on without its client; for kill: nothing of the VM is left",
 		[REPORT_FAILED] = "Tessera, or the host it runs on, failed",
 		[REPORT_USAGE] = "the command line makes no sense",
 		[REPORT_REFUSED] = "refused: not enough lent, no such node or VM, name taken, unlike CPUs, a kernel that is none, a wrong MMU mode; or a check of doctor "

@@ -9,7 +9,7 @@
 
 /* In the man page and `tessera help` too (manual.c makes them from report_exit_text()). */
 enum report_exit {
-	REPORT_OK = 0,            /* done; the guest switched itself off */
+	REPORT_OK = 0,            /* done; the guest switched itself off, or was only to be let go or killed */
 	REPORT_FAILED = 1,        /* Tessera, or the host it runs on, failed */
 	REPORT_USAGE = 2,
 	REPORT_REFUSED = 3,       /* not enough lent, no such node or VM, name taken, unlike CPUs, a kernel that is none, wrong MMU mode */
