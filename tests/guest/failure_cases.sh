@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs inside the lab, on node A with two or more daemons up: breaks things under a stock guest that has a vCPU and a share of its memory on each node,
+# Runs inside the lab, on node A with two or more daemons up: ends, and breaks things under, a stock guest that has a vCPU and a share of its memory on each node,
 # and judges what a user sees, what the fragments say, and what is left.
 # usage: failure_cases.sh ASSETS CASE...
 #
@@ -16,18 +16,26 @@ for n in $LAB_NODES; do place=$place${place:+,}$n:1 count=$((count + 1)); done
 lines() { wc -l <"$1"; }
 clock() { cut -d' ' -f1 /proc/uptime; }
 
-# start_client PLACE: the VM, in the foreground of a client of its own.
+# start_client PLACE [OPTION...]: the VM, in the foreground of a client of its own.
 start_client() {
+	where=$1
+	shift
 	: >"$tmp/log"
 	for n in $LAB_NODES; do lines "/run/lab/$n.log" >"$tmp/$n.before"; done
-	tessera run --name v1 --memory 128M --place "$1" --kernel "$assets/vmlinux" --append earlyprintk=ttyS0 >"$tmp/log" 2>&1 </dev/null &
+	tessera run --name v1 --memory 128M --place "$where" --kernel "$assets/vmlinux" "$@" >"$tmp/log" 2>&1 </dev/null &
 	client=$!
 }
 
 # start [PLACE]: until its kernel talks.
 start() {
-	start_client "${1:-$place}"
+	start_client "${1:-$place}" --append earlyprintk=ttyS0
 	await 'Linux version'
+}
+
+# boot: until its user space is up, which says again what is typed.
+boot() {
+	start_client "$place" --initrd "$assets/initrd" --append 'quiet guest.run="while read -r key; do echo heard:$key; done"'
+	await "guest: up .* $count cpus"
 }
 
 # fragment NODE: its process.
@@ -117,6 +125,51 @@ case_comes_up() {
 	left >"$tmp/left"
 	for what in files processes streams reservations; do grep -qx $what "$tmp/left" || note "would not see $what that are left"; done
 	end_it
+}
+
+# parts NODE VERB...: what that node's daemon says of the VM's parts.
+parts() { on "$@" --json | tr -d ' \n' | sed 's/.*"parts":\[//; s/"}\].*/"}/'; }
+
+# Every node tells the same of the VM while it runs, and each fragment is where they say.
+shown() {
+	all=$(parts A tessera info v1)
+	[ "$(echo "$all" | grep -o '"state":"running","vcpus":\[[0-9]*\],"memory_bytes":[0-9]*' | wc -l)" = "$count" ] || note "info shows no $count parts: $all"
+	for n in $LAB_NODES; do
+		[ "$(parts "$n" tessera info v1)" = "$all" ] || note "$n tells something else than A in info: $(parts "$n" tessera info v1), $all"
+		[ "$(parts "$n" tessera ls)" = "$all" ] || note "$n tells something else in ls: $(parts "$n" tessera ls), $all"
+		on "$n" tessera ls --json | grep -c '"cpus_used": 1' | grep -qx "$count" || note "$n does not see $count CPUs in use"
+		tr '\0' ' ' <"/proc/$(fragment "$n")/cmdline" | grep -q "fragment $n v1 " || note "no fragment where info shows $n's"
+	done
+}
+
+# ended_as REASON: by what all nodes say of it afterwards, as soon as they have heard.
+ended_as() { for n in $LAB_NODES; do until_true "that $n says $1" says_end "$n" "$1"; done; }
+says_end() { on "$1" tessera info v1 --json | grep -q "\"reason\": \"$2\""; }
+
+# A guest in user space is switched off by its button, pressed from the node that does not have it.
+case_stopped() {
+	boot
+	shown
+	echo key-one | on B timeout 60 tessera console v1 >/dev/null 2>&1 &
+	await 'heard:key-one'
+	broke=$(clock)
+	on B tessera stop v1 || note 'stop failed'
+	finish
+	exits 0
+	says 'guest: power button'
+	ended_as power-off
+	nothing_left
+}
+
+case_killed() {
+	boot
+	broke=$(clock)
+	on B tessera kill v1 || note 'kill failed'
+	finish
+	exits 14
+	within 2
+	ended_as killed
+	nothing_left
 }
 
 # Started from a node that has no part in it.
