@@ -25,9 +25,10 @@ struct aggregate {
 
 	pthread_mutex_t lock; /* guards what follows; never held across a wait but its own */
 	pthread_cond_t told;
-	bool have_base, have_entry, over;
+	bool have_base, have_clock, have_entry, over, runs;
 	uint64_t tsc_base;
-	int64_t tsc_difference; /* node 0's TSC minus ours */
+	int64_t tsc_difference; /* node 0's clock minus ours (vm/clock.h) */
+	uint64_t clock_moves;   /* since the start */
 	struct boot_entry entry;
 };
 
@@ -137,26 +138,24 @@ static void on_io_write(void *vm, enum bus_space space, uint64_t addr, const voi
 	machine_io(((struct aggregate *)vm)->machine, space, addr, &value, bytes, true);
 }
 
-/* With the lock. Before the base is known there is nothing to set; the machine is told at start. */
-static void apply_tsc(struct aggregate *a)
-{
-	uint64_t offset = a->tsc_base + (uint64_t)a->tsc_difference;
-
-	if (a->have_base && a->machine && machine_set_tsc_offset(a->machine, offset))
-		log_warn("KVM refuses to move the guest's TSC offset");
-}
-
-/* The guest's clock may only be moved back by less than the time its exit takes (vm/clock.h); more waits for the next echoes. */
-static void on_tsc_difference(void *vm, int64_t cycles)
+/* Before the guest runs, remember: start_clock sets it. Then follow once we are off by half of what the estimate may be off by itself: the two together are less than
+ * a round trip between nodes. */
+static void on_clock(void *vm, int64_t cycles, uint64_t error)
 {
 	struct aggregate *a = vm;
-	int64_t most = a->tsc_khz / 1000;
+	int64_t off;
 
 	pthread_mutex_lock(&a->lock);
-	if (a->have_base && cycles < a->tsc_difference - most)
-		cycles = a->tsc_difference - most;
 	a->tsc_difference = cycles;
-	apply_tsc(a);
+	if (!a->have_clock) {
+		a->have_clock = true;
+		pthread_cond_broadcast(&a->told);
+	}
+	if (a->runs) {
+		off = (int64_t)(a->tsc_base + (uint64_t)cycles - machine_tsc_offset(a->machine));
+		if ((uint64_t)(off < 0 ? -off : off) > error / 2 && machine_set_tsc_offset(a->machine, a->tsc_base + (uint64_t)cycles) == 0)
+			a->clock_moves++;
+	}
 	pthread_mutex_unlock(&a->lock);
 }
 
@@ -252,8 +251,9 @@ static int open_machine(struct aggregate *a, struct failure *f)
 static int open_interlink(struct aggregate *a, struct failure *f)
 {
 	struct interlink_config i = {
-		.self = a->c.self, .nodes = a->c.nodes, .silence_ms = a->c.silence_ms ? a->c.silence_ms : AGGREGATE_SILENCE_MS,
-		.calls = {on_irq, on_io_read, on_io_write, on_tsc_difference, on_tsc_base, on_boot_entry, on_stopped, on_lost, on_tick, a},
+		.self = a->c.self, .nodes = a->c.nodes, .scale = a->c.pretended.ratio ? a->c.pretended : *machine_clock_scale(a->machine), .khz = a->tsc_khz,
+		.silence_ms = a->c.silence_ms ? a->c.silence_ms : AGGREGATE_SILENCE_MS,
+		.calls = {on_irq, on_io_read, on_io_write, on_clock, on_tsc_base, on_boot_entry, on_stopped, on_lost, on_tick, a},
 	};
 
 	memcpy(i.fd, a->c.bus_fd, sizeof i.fd);
@@ -316,14 +316,16 @@ static int start_clock(struct aggregate *a)
 	int err = 0;
 
 	if (a->c.self.v == 0) {
-		on_tsc_base(a, 0 - __rdtsc());
+		on_tsc_base(a, 0 - clock_scaled(machine_clock_scale(a->machine), __rdtsc()));
 		err = interlink_tsc_base(a->interlink, a->tsc_base);
 	}
 	if (!err)
 		err = wait_for(a, &a->have_base);
+	if (!err && a->c.self.v != 0)
+		err = wait_for(a, &a->have_clock);
 	pthread_mutex_lock(&a->lock);
 	if (!err)
-		apply_tsc(a);
+		err = machine_set_tsc_offset(a->machine, a->tsc_base + (uint64_t)a->tsc_difference);
 	pthread_mutex_unlock(&a->lock);
 	return err;
 }
@@ -359,6 +361,9 @@ int aggregate_start(struct aggregate *a, struct failure *f)
 		err = start_boot(a, f);
 	if (!err)
 		err = machine_start(a->machine, f);
+	pthread_mutex_lock(&a->lock);
+	a->runs = !err;
+	pthread_mutex_unlock(&a->lock);
 	return err ? failure_set(f, err, "see what the other nodes say", "the VM ended before it ran: %s", strerror(-err)) : 0;
 }
 
@@ -469,6 +474,9 @@ void aggregate_stats(struct aggregate *a, void (*each)(void *to, const char *key
 		sum.mmio += v.mmio;
 		sum.irqs += v.irqs;
 	}
+	pthread_mutex_lock(&a->lock);
+	each(to, "clock.moves", a->clock_moves);
+	pthread_mutex_unlock(&a->lock);
 	each(to, "vcpu.exits", sum.exits);
 	each(to, "vcpu.io", sum.io);
 	each(to, "vcpu.mmio", sum.mmio);

@@ -34,6 +34,7 @@ struct aggregate_config {
 	int32_t spin_us;
 	bool prefetch_off;
 	unsigned silence_ms;                 /* 0: AGGREGATE_SILENCE_MS */
+	struct clock_scale pretended;        /* tests: take this host's TSC for one that runs at such a rate; ratio 0: what it is */
 	void (*console)(void *owner, const void *bytes, size_t n);
 	void (*ended)(void *owner, enum stop_reason reason, node_t about, const char *what);
 	void *owner;

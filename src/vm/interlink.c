@@ -47,13 +47,17 @@ struct interlink {
 	pthread_mutex_t waits_lock; /* guards wait[] and closing */
 	pthread_cond_t wait_done[VCPUS_MAX];
 	struct io_wait wait[VCPUS_MAX];
-	int64_t told_difference;
 	struct interlink_stats stats; /* relaxed atomics */
 };
 
 static void count(uint64_t *what)
 {
 	__atomic_fetch_add(what, 1, __ATOMIC_RELAXED);
+}
+
+static uint64_t clock_now(const struct interlink *il)
+{
+	return clock_scaled(&il->c.scale, __rdtsc());
 }
 
 static uint64_t now_ms(void)
@@ -187,19 +191,19 @@ static int on_irq(struct interlink *il, const uint8_t *body, size_t bytes)
 
 static int on_echo(struct interlink *il, node_t from, const uint8_t *body, size_t bytes)
 {
-	uint64_t received = __rdtsc();
+	uint64_t received = clock_now(il);
 	struct peer_echo m;
 
 	if (peer_get_echo(body, bytes, &m))
 		return -EBADMSG;
-	return PEER_SEND(il, from, echo_reply, .tsc_sent = m.tsc_sent, .tsc_received = received, .tsc_replied = __rdtsc());
+	return PEER_SEND(il, from, echo_reply, .tsc_sent = m.tsc_sent, .tsc_received = received, .tsc_replied = clock_now(il));
 }
 
-/* Only node 0's clock matters: it is the one the guest's TSC is counted from. */
+/* Only node 0's clock matters: it is the one that the guest's TSC is counted from. */
 static int on_echo_reply(struct interlink *il, node_t from, const uint8_t *body, size_t bytes)
 {
 	struct clock_estimate *c = &il->peer[from.v].clock;
-	struct clock_echo e = {.returned = __rdtsc()};
+	struct clock_echo e = {.returned = clock_now(il)};
 	struct peer_echo_reply m;
 	int64_t cycles;
 	uint64_t error;
@@ -211,10 +215,12 @@ static int on_echo_reply(struct interlink *il, node_t from, const uint8_t *body,
 	e.replied = m.tsc_replied;
 	clock_add(c, &e);
 	__atomic_store_n(&il->stats.round_trip_cycles[from.v], clock_round_trip(c), __ATOMIC_RELAXED);
-	if (from.v != 0 || !clock_difference(c, &cycles, &error) || cycles == il->told_difference)
+	if (from.v != 0)
 		return 0;
-	il->told_difference = cycles;
-	il->c.calls.tsc_difference(il->c.calls.vm, cycles);
+	if (c->n < CLOCK_WINDOW / 2) /* a good estimate to begin with, at once */
+		return PEER_SEND(il, from, echo, .tsc_sent = clock_now(il));
+	if (clock_difference(c, e.returned, &cycles, &error))
+		il->c.calls.clock(il->c.calls.vm, cycles, error);
 	return 0;
 }
 
@@ -322,7 +328,7 @@ static void on_timer(struct interlink *il)
 		if (now - il->peer[n].heard_ms > il->c.silence_ms * (il->peer[n].heard ? 1u : SILENCES_TO_BEGIN)) {
 			snprintf(why, sizeof why, "it has not answered for %llu ms", (unsigned long long)(now - il->peer[n].heard_ms));
 			peer_lost(il, n, why);
-		} else if (PEER_SEND(il, ((node_t){(uint8_t)n}), echo, .tsc_sent = __rdtsc())) {
+		} else if (PEER_SEND(il, ((node_t){(uint8_t)n}), echo, .tsc_sent = clock_now(il))) {
 			log_debug("echo to node %u not sent", n);
 		}
 	}
@@ -399,8 +405,10 @@ int interlink_open(struct interlink **out, const struct interlink_config *config
 		il->c = *config;
 		il->epoll = il->wake = il->timer = -1;
 		pthread_mutex_init(&il->waits_lock, NULL);
-		for (unsigned n = 0; n < NODES_MAX; n++)
+		for (unsigned n = 0; n < NODES_MAX; n++) {
 			pthread_mutex_init(&il->peer[n].lock, NULL);
+			il->peer[n].clock.khz = config->khz;
+		}
 		for (unsigned v = 0; v < VCPUS_MAX; v++)
 			pthread_cond_init(&il->wait_done[v], NULL);
 		err = interlink_arm(il);

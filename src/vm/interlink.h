@@ -21,8 +21,8 @@ struct interlink_calls {
 	void (*irq)(void *vm, vcpu_t vcpu, unsigned mode, uint8_t vector);  /* for a vCPU of this node */
 	void (*io_read)(void *vm, enum bus_space space, uint64_t addr, void *data, unsigned bytes);
 	void (*io_write)(void *vm, enum bus_space space, uint64_t addr, const void *data, unsigned bytes);
-	void (*tsc_difference)(void *vm, int64_t cycles);                   /* node 0's TSC minus ours, when the estimate changed */
-	void (*tsc_base)(void *vm, uint64_t offset);                        /* node 0: guest TSC = its TSC + offset */
+	void (*clock)(void *vm, int64_t cycles, uint64_t error);            /* node 0's clock minus ours, and the bound of its error (vm/clock.h); with each echo */
+	void (*tsc_base)(void *vm, uint64_t offset);                        /* node 0: guest TSC = its clock + offset */
 	void (*boot_entry)(void *vm, const struct boot_entry *e);           /* vCPU 0 is here and starts there */
 	void (*stopped)(void *vm, node_t from, unsigned reason, node_t about, const char *what); /* that peer says the VM stops */
 	void (*lost)(void *vm, node_t peer, const char *why);               /* closed, silent for too long, or broke the protocol */
@@ -35,6 +35,8 @@ struct interlink_config {
 	unsigned nodes;
 	int fd[NODES_MAX];   /* connected bus streams, owned from now on; -1 for self */
 	unsigned silence_ms; /* a peer that says nothing for so long (20 times that before its first word) is lost; echoes go out 8 times as often */
+	struct clock_scale scale; /* our clock for the echoes: this host's TSC, scaled */
+	uint32_t khz;             /* its rate */
 	struct interlink_calls calls;
 };
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
@@ -21,6 +22,7 @@
 #include "vm/absent.h"
 #include "vm/exit.h"
 #include "vm/memmap.h"
+#include "vm/rendezvous.h"
 #include "vm/trial.h"
 #include "vm/vcpu.h"
 
@@ -31,7 +33,8 @@ struct cpu {
 	struct machine *m;
 	struct vcpu v;
 	struct proxy proxy; /* of one that runs elsewhere */
-	unsigned tsc_seen;  /* the tsc_turn this vCPU has followed */
+	unsigned clock_seen; /* the call of m->clock_change this vCPU has followed */
+	uint64_t tsc_offset;
 	struct machine_vcpu_stats stats;
 };
 
@@ -48,8 +51,10 @@ struct machine {
 	bool lock_made;
 	bool leaving; /* atomic: vCPUs leave for good */
 	bool ended;   /* atomic: hooks.end was called */
-	uint64_t tsc_offset; /* atomic; followed by every vCPU whenever tsc_turn changes */
-	unsigned tsc_turn;   /* atomic */
+	struct clock_scale scale; /* of the host's TSC for the guest */
+	uint64_t tsc_offset;           /* atomic; of all vCPUs here */
+	struct rendezvous clock_change; /* of the threads of vCPUs here; its word: the next tsc_offset */
+	bool running;                  /* vCPU threads have been started */
 };
 
 static bool cpu_is_here(const struct machine *m, unsigned i)
@@ -178,18 +183,31 @@ static void sink_end(void *owner, vcpu_t vcpu, enum exit_kind kind, const char *
 
 /* vCPU threads. */
 
+/* All vCPUs here are out of the guest at met_tsc, and do this before they enter it again; none does before its clock has reached again what any of
+ * them can have read. */
+static void cpu_change_clock(struct cpu *c, uint64_t next, uint64_t met_tsc)
+{
+	struct machine *m = c->m;
+	uint64_t until = clock_scaled(&m->scale, met_tsc) - (next - c->tsc_offset);
+	int err = vcpu_set_tsc_offset(&c->v, next);
+
+	if (err)
+		log_warn("vCPU %u: the TSC offset cannot be set: %s", c->v.id.v, strerror(-err));
+	while ((int64_t)(clock_scaled(&m->scale, __rdtsc()) - until) < 0)
+		_mm_pause();
+	c->tsc_offset = next;
+	__atomic_store_n(&m->tsc_offset, next, __ATOMIC_RELAXED);
+}
+
 static bool cpu_goes_on(struct cpu *c)
 {
 	struct machine *m = c->m;
-	unsigned turn = __atomic_load_n(&m->tsc_turn, __ATOMIC_ACQUIRE);
+	uint64_t next, met_tsc;
 
-	if (turn != c->tsc_seen) {
-		int err = vcpu_set_tsc_offset(&c->v, __atomic_load_n(&m->tsc_offset, __ATOMIC_RELAXED));
-
-		if (err)
-			log_warn("vCPU %u: the TSC offset cannot be set: %s", c->v.id.v, strerror(-err));
-		c->tsc_seen = turn;
-	}
+	if (__atomic_load_n(&m->leaving, __ATOMIC_SEQ_CST))
+		return false;
+	if (cpu_is_here(m, c->v.id.v) && rendezvous_due(&m->clock_change, c->clock_seen) && rendezvous_meet(&m->clock_change, &c->clock_seen, &next, &met_tsc))
+		cpu_change_clock(c, next, met_tsc);
 	return !__atomic_load_n(&m->leaving, __ATOMIC_SEQ_CST);
 }
 
@@ -329,7 +347,7 @@ static int cpu_open(struct machine *m, unsigned i, const struct cpuid_table *tab
 		return err;
 	m->cpus++;
 	err = vcpu_set_cpuid(&c->v, table, f);
-	if (!err && vcpu_set_tsc_khz(&c->v, m->tsc_khz))
+	if (!err && vcpu_set_tsc_khz(&c->v, m->vm_fd, m->tsc_khz, &m->scale))
 		err = failure_set(f, -ENOTSUP, "put the VM on nodes of equal TSC frequency, or whose processors scale it",
 		                  "this host cannot give a guest a TSC of %u kHz", m->tsc_khz);
 	if (err)
@@ -366,12 +384,14 @@ static int machine_open_cpus(struct machine *m, struct failure *f)
 }
 
 /* KVM gave each vCPU an offset when it was made; make them the same, so that a guest CPU's clock is never behind another's. */
-static int machine_align_tsc(struct machine *m)
+static int machine_align_tsc(struct machine *m, struct failure *f)
 {
 	uint64_t offset;
 
 	if (vcpu_get_tsc_offset(&m->cpu[0].v, &offset))
 		return 0; /* a KVM without the attribute synchronises vCPUs made within a second by itself */
+	if (vcpu_check_tsc(&m->cpu[0].v, &m->scale, offset, m->tsc_khz))
+		return failure_set(f, -ENOTSUP, "put the VM on nodes of equal TSC frequency", "this host's KVM scales its TSC in an unknown way");
 	return machine_set_tsc_offset(m, offset);
 }
 
@@ -388,6 +408,8 @@ static int machine_build(struct machine *m, struct failure *f)
 {
 	int err = -pthread_mutex_init(&m->threads_lock, NULL);
 
+	if (!err)
+		err = rendezvous_init(&m->clock_change, (unsigned)__builtin_popcountll(m->c.vcpus_here));
 	m->lock_made = !err;
 	if (!err)
 		err = vcpu_kick_init();
@@ -403,7 +425,7 @@ static int machine_build(struct machine *m, struct failure *f)
 	if (!err)
 		err = machine_open_cpus(m, f);
 	if (!err)
-		err = machine_align_tsc(m);
+		err = machine_align_tsc(m, f);
 	return err ? err : machine_open_board(m, f);
 }
 
@@ -445,8 +467,10 @@ void machine_close(struct machine *m)
 		close(m->kvm_fd);
 	if (m->stub)
 		munmap(m->stub, PROXY_STUB_BYTES);
-	if (m->lock_made)
+	if (m->lock_made) {
 		pthread_mutex_destroy(&m->threads_lock);
+		rendezvous_fini(&m->clock_change);
+	}
 	free(m);
 }
 
@@ -460,18 +484,32 @@ int machine_enter_at(struct machine *m, const struct boot_entry *e, struct failu
 
 int machine_set_tsc_offset(struct machine *m, uint64_t offset)
 {
-	__atomic_store_n(&m->tsc_offset, offset, __ATOMIC_RELAXED);
-	__atomic_add_fetch(&m->tsc_turn, 1, __ATOMIC_RELEASE);
-	for (unsigned i = 0; i < m->cpus; i++) {
-		int err = m->cpu[i].v.threaded ? 0 : vcpu_set_tsc_offset(&m->cpu[i].v, offset);
+	int err = 0;
 
-		if (err)
-			return err;
-		if (!m->cpu[i].v.threaded)
-			m->cpu[i].tsc_seen = m->tsc_turn;
+	if (m->running) {
+		if (m->c.vcpus_here == 0)
+			return 0;
+		err = rendezvous_call(&m->clock_change, offset);
+		if (!err)
+			machine_kick_all(m);
+		return err;
 	}
-	machine_kick_all(m);
-	return 0;
+	for (unsigned i = 0; !err && i < m->cpus; i++) {
+		err = vcpu_set_tsc_offset(&m->cpu[i].v, offset);
+		m->cpu[i].tsc_offset = offset;
+	}
+	m->tsc_offset = offset;
+	return err;
+}
+
+uint64_t machine_tsc_offset(const struct machine *m)
+{
+	return __atomic_load_n(&m->tsc_offset, __ATOMIC_RELAXED);
+}
+
+const struct clock_scale *machine_clock_scale(const struct machine *m)
+{
+	return &m->scale;
 }
 
 static int cpu_start(struct cpu *c)
@@ -504,6 +542,7 @@ int machine_start(struct machine *m, struct failure *f)
 	sigfillset(&all);
 	sigdelset(&all, SIGUSR1);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
+	m->running = true;
 	for (unsigned i = 0; !err && i < m->cpus; i++)
 		err = cpu_start(&m->cpu[i]);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -62,8 +62,14 @@ void machine_close(struct machine *m);
 /* Where vCPU 0 starts (from boot_load). On its node, before machine_start. */
 int machine_enter_at(struct machine *m, const struct boot_entry *e, struct failure *f) MUST_CHECK;
 
-/* Guest TSC = host TSC + offset on every vCPU here. Before start: at once; afterwards each vCPU's thread does it at its next exit, having been kicked. */
+/* Guest TSC = machine_clock() + offset on every vCPU here. Before start: at once. Afterwards all vCPUs here are kicked out, and do it when all are out (vm/rendezvous.h);
+ * if the clock goes back they wait so long, so that no CPU sees it. One of them may wait for a page too long: then nothing changes, as machine_tsc_offset()
+ * tells, and the caller tries again. -EBUSY: they are still at it; else -errno of KVM. One thread at a time. */
 int machine_set_tsc_offset(struct machine *m, uint64_t offset) MUST_CHECK;
+uint64_t machine_tsc_offset(const struct machine *m);
+
+/* What KVM scales this host's TSC by for the guest. */
+const struct clock_scale *machine_clock_scale(const struct machine *m);
 
 /* Start all vCPU threads. -errno: none runs. */
 int machine_start(struct machine *m, struct failure *f) MUST_CHECK;

@@ -1,12 +1,14 @@
 /* The ioctls of one vCPU. See vcpu.h. */
 #include "vm/vcpu.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
@@ -17,6 +19,7 @@
 
 enum {
 	KICK_SIGNAL = SIGUSR1,
+	MSR_IA32_TSC = 0x10,
 	MSR_IA32_ARCH_CAPABILITIES = 0x10a,
 	MSR_IA32_MISC_ENABLE = 0x1a0,
 	MISC_ENABLE_FAST_STRING = 1,
@@ -154,13 +157,35 @@ int vcpu_set_entry(struct vcpu *v, const struct boot_entry *e, struct failure *f
 	return 0;
 }
 
-int vcpu_set_tsc_khz(struct vcpu *v, uint32_t khz)
+/* Binary places of KVM's TSC ratios: AMD-V's or VMX's. */
+static unsigned tsc_ratio_bits(void)
+{
+	unsigned a, b, c = 0, d;
+
+	return __get_cpuid(0x80000001, &a, &b, &c, &d) && c & 1 << 2 ? 32 : 48;
+}
+
+/* Without the capability KVM would take a faster rate, and then make every exit catch up. */
+int vcpu_set_tsc_khz(struct vcpu *v, int vm_fd, uint32_t khz, struct clock_scale *scale)
 {
 	int now = ioctl(v->fd, KVM_GET_TSC_KHZ, 0);
 
-	if (now >= 0 && (uint32_t)now == khz)
-		return 0;
-	return ioctl(v->fd, KVM_SET_TSC_KHZ, (unsigned long)khz) < 0 ? -ENOTSUP : 0;
+	if (now <= 0)
+		return -ENOTSUP;
+	*scale = clock_scale_between((uint32_t)now, khz, tsc_ratio_bits());
+	if (scale->ratio && ioctl(vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_CONTROL) <= 0)
+		return -ENOTSUP;
+	return (uint32_t)now != khz && ioctl(v->fd, KVM_SET_TSC_KHZ, (unsigned long)khz) < 0 ? -ENOTSUP : 0;
+}
+
+int vcpu_check_tsc(struct vcpu *v, const struct clock_scale *scale, uint64_t offset, uint32_t khz)
+{
+	struct { struct kvm_msrs head; struct kvm_msr_entry entry; } m = {.head.nmsrs = 1, .entry.index = MSR_IA32_TSC};
+	uint64_t before = clock_scaled(scale, __rdtsc()) + offset;
+
+	if (ioctl(v->fd, KVM_GET_MSRS, &m) != 1)
+		return -EIO;
+	return m.entry.data - before > (uint64_t)khz * 1000 ? -ENOTSUP : 0;
 }
 
 static struct kvm_device_attr tsc_offset_attr(uint64_t *offset)

@@ -10,6 +10,7 @@
 #include "base/failure.h"
 #include "base/types.h"
 #include "vm/boot.h"
+#include "vm/clock.h"
 #include "vm/cpuid.h"
 
 struct kvm_run;
@@ -39,10 +40,12 @@ int vcpu_reset(struct vcpu *v, struct failure *f) MUST_CHECK;
 /* Where the boot loader left the first vCPU. */
 int vcpu_set_entry(struct vcpu *v, const struct boot_entry *e, struct failure *f) MUST_CHECK;
 
-/* Guest TSC frequency; a host that cannot scale accepts only its own (-ENOTSUP). */
-int vcpu_set_tsc_khz(struct vcpu *v, uint32_t khz) MUST_CHECK;
+/* Guest TSC frequency, and what KVM scales the host's by for it. -ENOTSUP: a host that cannot scale, and whose own is another. */
+int vcpu_set_tsc_khz(struct vcpu *v, int vm_fd, uint32_t khz, struct clock_scale *scale) MUST_CHECK;
+/* Does the guest's TSC read what we think it does, to a second? -ENOTSUP if not. */
+int vcpu_check_tsc(struct vcpu *v, const struct clock_scale *scale, uint64_t offset, uint32_t khz) MUST_CHECK;
 
-/* Guest TSC = this host's TSC + offset, at once. -errno as KVM says (needs KVM_VCPU_TSC_OFFSET, Linux 5.16). */
+/* Guest TSC = this host's TSC, scaled, + offset, at once. -errno as KVM says (needs KVM_VCPU_TSC_OFFSET, Linux 5.16). */
 int vcpu_set_tsc_offset(struct vcpu *v, uint64_t offset) MUST_CHECK;
 int vcpu_get_tsc_offset(struct vcpu *v, uint64_t *offset) MUST_CHECK;
 

@@ -3,7 +3,8 @@
  *
  * usage: manyvm --kernel FILE [--initrd FILE] [--append TEXT] [--nodes N] [--cpus PER_NODE] [--memory MIB_PER_NODE] [--cache MIB] [--hold US]
  *               [--devices NODE] [--stats] [--seconds N]
- *               [--no-prefetch]
+ *               [--no-prefetch] [--silence MS] [--drift PPM]
+ * --drift: node B takes its TSC for one that runs so much faster than it does, so that its guest's clock is moved all the time.
  * exit: enum stop_reason of the guest's end, less 1 (0 power-off), 40 could not start, 41 still running after N seconds, 2 usage */
 #include <errno.h>
 #include <getopt.h>
@@ -23,7 +24,7 @@
 
 struct manyvm {
 	struct aggregate_config config;
-	unsigned nodes, cpus, memory_mib;
+	unsigned nodes, cpus, memory_mib, drift_ppm;
 	bool stats;
 	int limit_ms; /* -1: none */
 	struct aggregate *part[NODES_MAX];
@@ -53,7 +54,7 @@ static int usage(void)
 {
 	fprintf(stderr, "usage: manyvm --kernel FILE [--initrd FILE] [--append TEXT] [--nodes N] [--cpus N] [--memory MIB]\n"
 			"              [--cache MIB] [--hold US] [--devices N] [--stats] [--seconds N]\n"
-			"              [--no-prefetch]\n");
+			"              [--no-prefetch] [--silence MS] [--drift PPM]\n");
 	return 2;
 }
 
@@ -67,11 +68,11 @@ static int parse(struct manyvm *m, int argc, char **argv)
 	static const struct option options[] = {
 		{"kernel", 1, NULL, 'k'}, {"initrd", 1, NULL, 'i'}, {"append", 1, NULL, 'a'}, {"nodes", 1, NULL, 'n'}, {"cpus", 1, NULL, 'c'},
 		{"memory", 1, NULL, 'm'}, {"cache", 1, NULL, 'C'}, {"hold", 1, NULL, 'h'}, {"devices", 1, NULL, 'd'}, {"stats", 0, NULL, 's'},
-		{"seconds", 1, NULL, 't'}, {"no-prefetch", 0, NULL, 'p'}, {0},
+		{"seconds", 1, NULL, 't'}, {"no-prefetch", 0, NULL, 'p'}, {"silence", 1, NULL, 'S'}, {"drift", 1, NULL, 'D'}, {0},
 	};
 	int c;
 
-	*m = (struct manyvm){.nodes = 2, .cpus = 1, .memory_mib = 128, .limit_ms = -1};
+	*m = (struct manyvm){.nodes = 2, .cpus = 1, .memory_mib = 128, .limit_ms = -1, .config.silence_ms = 60000 /* everything shares one scheduler here */};
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (c) {
 		case 'k': m->config.kernel = optarg; break;
@@ -85,6 +86,8 @@ static int parse(struct manyvm *m, int argc, char **argv)
 		case 'd': m->config.devices.v = (uint8_t)number(optarg); break;
 		case 's': m->stats = true; break;
 		case 'p': m->config.prefetch_off = true; break;
+		case 'S': m->config.silence_ms = number(optarg); break;
+		case 'D': m->drift_ppm = number(optarg); break;
 		case 't': m->limit_ms = (int)number(optarg) * 1000; break;
 		default: return usage();
 		}
@@ -122,6 +125,8 @@ static int open_part(struct manyvm *m, unsigned self, struct failure *f)
 	struct aggregate_config c = m->config;
 
 	c.self.v = (uint8_t)self;
+	if (self == 1 && m->drift_ppm)
+		c.pretended = (struct clock_scale){(UINT64_C(1) << 40) / 1000000 * (1000000 + m->drift_ppm), 40};
 	for (unsigned n = 0; n < NODES_MAX; n++) {
 		c.page_fd[n] = n < m->nodes && n != self ? m->fd[self][n][0] : -1;
 		c.bus_fd[n] = n < m->nodes && n != self ? m->fd[self][n][1] : -1;
@@ -144,7 +149,6 @@ static int open_all(struct manyvm *m, struct failure *f)
 		err = machine_host_tsc_khz(&m->cpuid.tsc_khz, f);
 	c->cpuid = &m->cpuid;
 	c->nodes = m->nodes;
-	c->silence_ms = 60000; /* everything shares one scheduler here */
 	c->console = on_console;
 	c->ended = on_ended;
 	c->owner = m;

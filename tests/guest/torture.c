@@ -1,7 +1,7 @@
 /* Runs inside a guest whose CPUs may lie on several nodes, and checks what its memory promises where threads share it. Static, because the guest has no
  * libraries. Each part pins one thread or process to each CPU, does a fixed amount of work, and knows the one right outcome.
  *
- * usage: torture [ROUNDS]
+ * usage: torture [ROUNDS [CPU...]]   on these CPUs; without any, on all
  * Prints 'torture: PART: N right' or '...: WHAT WENT WRONG' for each part. exit: 0 all right, 1 something was wrong, 2 it could not run */
 #include <pthread.h>
 #include <sched.h>
@@ -14,10 +14,13 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 enum { CPUS_MAX = 64, PAGE = 4096, WORDS = PAGE / 8, BLOCK_PAGES = 4, MESSAGE_WORDS = 12 };
 
 struct part;
+
+static unsigned cpu_at[CPUS_MAX]; /* that the threads are pinned to */
 
 /* What one thread sees; what it finds wrong goes into 'wrong'. */
 struct worker {
@@ -127,11 +130,27 @@ static void relay_work(struct worker *w)
 	}
 }
 
+/* Nobody reads a clock that is behind one that another has read. */
+static void clock_work(struct worker *w)
+{
+	_Atomic uint64_t *latest = (_Atomic uint64_t *)&w->part->memory[9];
+
+	for (unsigned i = 0; i < w->part->rounds; i++) {
+		uint64_t last = atomic_load(latest), now;
+
+		_mm_lfence();
+		now = __rdtsc();
+		w->wrong += now < last;
+		while (last < now && !atomic_compare_exchange_weak(latest, &last, now))
+			;
+	}
+}
+
 static void *run(void *arg)
 {
 	struct worker *w = arg;
 
-	pin(w->index);
+	pin(cpu_at[w->index]);
 	pthread_barrier_wait(&w->part->start);
 	w->part->work(w);
 	return NULL;
@@ -211,7 +230,7 @@ static int messages(unsigned cpus, unsigned rounds)
 			must(child >= 0, "torture: fork");
 			if (child)
 				continue;
-			pin((pair + end) % cpus);
+			pin(cpu_at[(pair + end) % cpus]);
 			if (end == 0)
 				send_all(fd[0], pair, rounds);
 			exit(receive_all(fd[1], pair, rounds) != 0);
@@ -227,17 +246,20 @@ static int messages(unsigned cpus, unsigned rounds)
 int main(int argc, char **argv)
 {
 	unsigned rounds = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 200;
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	long cpus = argc > 2 ? argc - 2 : sysconf(_SC_NPROCESSORS_ONLN);
 	struct part parts[] = {
 		{.name = "locked counter", .work = locked_work, .judge = locked_judge},
 		{.name = "mutex", .work = mutex_work, .judge = mutex_judge},
 		{.name = "false sharing", .work = slots_work},
 		{.name = "relay", .work = relay_work},
+		{.name = "clock", .work = clock_work},
 	};
 	int wrong = 0;
 
-	if (argc > 2 || rounds == 0 || cpus < 1 || cpus > CPUS_MAX)
+	if (rounds == 0 || cpus < 1 || cpus > CPUS_MAX)
 		return 2;
+	for (unsigned i = 0; i < (unsigned)cpus; i++)
+		cpu_at[i] = argc > 2 ? (unsigned)strtoul(argv[2 + i], NULL, 10) : i;
 	for (unsigned i = 0; i < sizeof parts / sizeof parts[0]; i++) {
 		parts[i].cpus = (unsigned)cpus;
 		parts[i].rounds = rounds;

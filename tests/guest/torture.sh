@@ -1,8 +1,9 @@
 #!/bin/sh
 # Work inside ONE stock guest over several nodes of the lab, whose outcome is known: shared memory under threads, messages between processes, and
-# compression on every CPU with the host's own result. usage: torture.sh SOURCE_ROOT MANYVM NODES [CPUS_PER_NODE]; exit 77 where the lab cannot run.
+# compression on every CPU with the host's own result. usage: torture.sh SOURCE_ROOT MANYVM NODES [CPUS_PER_NODE [drift]]; exit 77
+# where the lab cannot run. drift: the second node's clock is moved all the time; its CPUs alone do the work.
 set -u
-root=$1 manyvm=$2 nodes=$3 cpus=${4:-1}
+root=$1 manyvm=$2 nodes=$3 cpus=${4:-1} drift=${5:-}
 # shellcheck source=tests/guest/lab.sh
 . "$(dirname "$0")/lab.sh"
 fail() { echo "torture.sh: $*"; exit 1; }
@@ -18,7 +19,8 @@ compress() { # compress CPU: what that CPU's share of the work comes to; the sam
 }
 {
 	echo '#!/bin/sh'
-	echo 'torture 100'
+	# shellcheck disable=SC2046 # a list
+	if [ -z "$drift" ]; then echo 'torture 100'; else echo torture 1000 $(seq "$cpus" $((2 * cpus - 1))) "$cpus"; fi
 	for c in $(seq 0 "$last"); do
 		echo "taskset $(printf %x $((1 << c))) sh -c '$(compress "$c")' >/tmp/sum$c &"
 	done
@@ -34,13 +36,14 @@ compress() { # compress CPU: what that CPU's share of the work comes to; the sam
 gzip -dc "$work/initrd.gz" >"$work/initrd" # unpacking is simulated too
 
 "$root/lab" --nodes "$nodes" --cpus-per-node 1 --no-daemons --share "$assets" --share "$work" --share "$(dirname "$manyvm")" --timeout 1700 -- \
-	"$manyvm" --nodes "$nodes" --cpus "$cpus" --memory $((384 / nodes)) --kernel "$assets/vmlinux" --initrd "$work/initrd" --append quiet >"$work/out" 2>&1
+	"$manyvm" ${drift:+--stats --silence 8000 --drift 100} --nodes "$nodes" --cpus "$cpus" --memory $((384 / nodes)) --kernel "$assets/vmlinux" --initrd "$work/initrd" --append quiet >"$work/out" 2>&1
 status=$?
 tr -d '\r' <"$work/out" | tee "$work/text"
 [ $status -eq 0 ] || fail "the guest ended with $status"
 grep -q "^guest: up .* $((last + 1)) cpus" "$work/text" || fail "not $((last + 1)) CPUs"
 grep -qx 'torture: ok' "$work/text" || fail 'wrong outcome inside the guest'
 grep -q '^dmesg: ' "$work/text" && fail 'the guest saw what no guest may see'
+[ -z "$drift" ] || grep -q '^B clock.moves [1-9]' "$work/text" || fail 'no clock was moved'
 grep -qx 'clock tsc' "$work/text" || fail 'the guest left its clock source'
 for c in $(seq 0 "$last"); do
 	sum=$(PATH=$assets:$PATH busybox sh -c "$(compress "$c" | sed 's/\(dd\|gzip\|md5sum\|cut\) /busybox &/g')")

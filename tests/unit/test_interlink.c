@@ -46,7 +46,7 @@ static void on_write(void *vm, enum bus_space space, uint64_t addr, const void *
 	memcpy(&((struct end *)vm)->reg, data, bytes);
 }
 
-static void on_difference(void *vm, int64_t cycles)
+static void on_clock(void *vm, int64_t cycles, uint64_t error)
 {
 }
 
@@ -82,7 +82,7 @@ static void on_tick(void *vm, uint64_t now_ms)
 static bool end_open(struct end *e, unsigned self, int fd, unsigned silence_ms)
 {
 	struct interlink_config c = {.self = {(uint8_t)self}, .nodes = 2, .silence_ms = silence_ms,
-		.calls = {on_irq, on_read, on_write, on_difference, on_base, on_entry, on_stopped, on_lost, on_tick, e}};
+		.calls = {on_irq, on_read, on_write, on_clock, on_base, on_entry, on_stopped, on_lost, on_tick, e}};
 
 	c.fd[self] = -1;
 	c.fd[1 - self] = fd;
