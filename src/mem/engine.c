@@ -341,14 +341,14 @@ static void engine_classify(struct engine *e, const struct uffd_fault *f, struct
 	}
 }
 
-/* The end of the run of pages behind 'page' that have the same home and are neighbours in the guest. */
-static uint64_t engine_run_end(const struct engine *e, uint64_t page)
+/* The run of pages around 'page' that have the same home and are neighbours in the guest: from first to before end. */
+static void engine_run(const struct engine *e, uint64_t page, uint64_t *first, uint64_t *end)
 {
-	uint64_t end = 0;
-
-	for (unsigned i = 0; i < e->config.ram->ranges && end <= page; i++)
-		end += e->config.ram->range[i].bytes >> PAGE_SHIFT;
-	return end;
+	*end = 0;
+	for (unsigned i = 0; i < e->config.ram->ranges && *end <= page; i++) {
+		*first = *end;
+		*end += e->config.ram->range[i].bytes >> PAGE_SHIFT;
+	}
 }
 
 static void engine_ahead(struct engine *e, uint64_t page, bool write)
@@ -367,16 +367,20 @@ static void engine_ahead(struct engine *e, uint64_t page, bool write)
 
 static void engine_stream(struct engine *e, uint64_t page, bool write)
 {
-	uint64_t most = e->config.prefetch_pages;
-	unsigned n;
+	uint64_t most = e->config.prefetch_pages, first = 0, end = 0;
+	unsigned up, down;
 
 	if (!engine_homed_here(e, page) && most > e->cache.max / 8)
 		most = e->cache.max / 8;
 	if (most == 0)
 		return;
-	n = stream_fault(&e->streams, page, write, (unsigned)most, engine_run_end(e, page));
-	for (unsigned i = 1; i <= n; i++)
+	engine_run(e, page, &first, &end);
+	up = stream_fault(&e->streams, page, write, (unsigned)most, end);
+	down = stream_fault(&e->down, e->pages - 1 - page, write, (unsigned)most, e->pages - first);
+	for (unsigned i = 1; i <= up; i++)
 		engine_ahead(e, page + i, write);
+	for (unsigned i = 1; i <= down; i++)
+		engine_ahead(e, page - i, write);
 }
 
 static void engine_fault(struct engine *e, const struct uffd_fault *f)

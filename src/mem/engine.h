@@ -62,7 +62,7 @@ struct engine {
 	struct cache cache;
 	struct holds holds;
 	bool ending; /* a hold is being ended early to make room */
-	struct streams streams;
+	struct streams streams, down; /* walks upward; walks downward, in pages counted from the last (Linux clears the 4 KiB of a huge page that way) */
 	struct hold_for waking; /* for whom the page is that this step installs or upgrades */
 	uint64_t trip_ns;       /* about the least that a request has taken lately */
 	struct engine_thread thread[ENGINE_THREADS];

@@ -163,6 +163,19 @@ TEST(sequential_reads_take_a_third_of_the_round_trips_at_most)
 	bed_drop(&b);
 }
 
+TEST(a_walk_downward_is_helped_as_well_at_home_and_from_afar)
+{
+	BED(b, 2, 1024, 0, NULL);
+	for (unsigned page = 1024; page-- > 0;)
+		*bed_word(&b, 0, page, 0) = page + 1;
+	for (unsigned page = 1024; page-- > 0;)
+		CHECK_EQ(*bed_word(&b, 1, page, 0), page + 1);
+	struct pager_stats home = bed_stats(&b, 0), far = bed_stats(&b, 1);
+	CHECK(home.local_zero * 3 <= 1024);
+	CHECK((far.reads + far.prefetch_late) * 3 <= 1024);
+	bed_drop(&b);
+}
+
 TEST(a_sequential_writer_is_helped_too)
 {
 	BED(b, 2, 1024, 0, NULL);
