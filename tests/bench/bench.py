@@ -101,7 +101,7 @@ def measure_boot(options, progress):
                      f"p50 {two.latency_us(kind, 'p50'):.0f} us, p99 {two.latency_us(kind, 'p99'):.0f} us")
     yield Figure("boot", "interrupts between nodes", two.count("bus.irqs_sent"))
     pages = {int(v[0], 16): v[1] for v in two.all("page")}
-    names = report.page_names(os.path.join(out, "kallsyms"), pages)
+    names = report.page_names(os.path.join(out, "kallsyms"), pages, two.areas())
     for page, kind in pages.items():
         yield Figure("boot", f"  hot page {page:#x}", two.count(f"hot.gfn.{page:#x}"), "faults", None, f"{kind} {', '.join(names.get(page, [])[:5])}".strip())
 

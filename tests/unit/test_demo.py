@@ -97,8 +97,29 @@ def outcome(change, lab_status=0):
     return said.getvalue(), said.getvalue().splitlines()[-1], status
 
 
+SYMBOLS = """\
+0000000000031980 D runqueues
+0000000000032640 d sched_clock_data
+ffffffff82a07000 D first
+ffffffff82a079c0 D jiffies
+ffffffff82a07a00 d __key.1
+ffffffff82a09010 D last
+"""
+NAMES = {0x2A07: ["first", "jiffies"], 0x2A08: ["__key.1+"], 0x2A09: ["last"], 0xDA32: ["CPU 1's runqueues+", "CPU 1's sched_clock_data"]}
+
+
+def names_of_pages():
+    """What lies in guest pages, from symbols of the image and of a CPU's own area."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(folder, "kallsyms", SYMBOLS)
+        return demo.report.page_names(os.path.join(folder, "kallsyms"), [0x10, 0x2A07, 0x2A08, 0x2A09, 0x2A0A, 0xDA32, 0xDA33], {1: 0xDA00})
+
+
 def main():
     wrong = 0
+    if names_of_pages() != NAMES:
+        print(f"names of pages: {names_of_pages()}")
+        wrong += 1
     text, last, status = outcome(lambda d: None)
     if (last, status) != ("demo: ok", 0) or "2.00 x" not in text or "node B, core 1" not in text:
         print(f"good results: {status}\n{text}")
@@ -112,7 +133,7 @@ def main():
     if last != "demo: FAILED: ./lab ended with 125" or status == 0:
         print(f"a lab that failed: ended with {last!r} and {status}")
         wrong += 1
-    print(f"{len(BROKEN) + 2} results judged, {wrong} wrongly")
+    print(f"{len(BROKEN) + 3} results judged, {wrong} wrongly")
     sys.exit(1 if wrong else 0)
 
 

@@ -1,7 +1,8 @@
 /* What busybox cannot do for the demo's job inside the guest. Static, because the guest has no libraries.
  *
  *   guest-tool now                    print the monotonic clock, in seconds
- *   guest-tool fill PERCENT LAST_CPU  test memory: one thread on every vCPU fills its share of so much of the free memory with words that tell where
+ *   guest-tool at SECONDS             the same, once it is that late
+ *   guest-tool fill PERCENT LAST_CPU  test memory: one thread on every vCPU fills so much of what its NUMA node has free with words that tell where
  *                                     they are, verifies all of its own, and then a sample of its neighbour's, whose pages lie on another node if
  *                                     the neighbour does. Prints 'demo| fill BYTES WRONG SECONDS'
  *
@@ -19,11 +20,17 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { THREADS_MAX = 64, PAGE = 4096, WORDS = PAGE / 8, SAMPLE = 16 /* one page in so many of the neighbour's */ };
+enum { THREADS_MAX = 64, NODES_MAX = 64, PAGE = 4096, WORDS = PAGE / 8, HUGE_PAGES = 512, SAMPLE = 16 /* one page in so many of the neighbour's */ };
+
+/* What a thread fills. */
+struct share {
+	uint64_t *base;
+	size_t first, pages; /* first: the number of its first page among all shares' */
+	unsigned node;
+};
 
 struct fill {
-	uint64_t *base;
-	size_t pages; /* a thread */
+	struct share share[THREADS_MAX];
 	unsigned threads;
 	pthread_barrier_t filled;
 };
@@ -44,48 +51,96 @@ static uint64_t word(uint64_t index)
 	return z ^ (z >> 31);
 }
 
-static uint64_t wrong_in(const volatile uint64_t *base, size_t page)
+static uint64_t wrong_in(const struct share *s, size_t page)
 {
+	const volatile uint64_t *at = s->base + page * WORDS;
 	uint64_t wrong = 0;
 
-	for (size_t i = page * WORDS; i < (page + 1) * WORDS; i++)
-		wrong += base[i] != word(i);
+	for (size_t i = 0; i < WORDS; i++)
+		wrong += at[i] != word((s->first + page) * WORDS + i);
 	return wrong;
 }
 
 static void *work(void *arg)
 {
 	struct worker *w = arg;
-	struct fill *f = w->fill;
-	size_t first = w->cpu * f->pages, next = (w->cpu + 1) % f->threads * f->pages;
+	const struct share *own = &w->fill->share[w->cpu], *next = &w->fill->share[(w->cpu + 1) % w->fill->threads];
 	cpu_set_t set;
 
 	CPU_ZERO(&set);
 	CPU_SET(w->cpu, &set);
 	if (sched_setaffinity(0, sizeof set, &set))
 		w->wrong++;
-	for (size_t i = first * WORDS; i < (first + f->pages) * WORDS; i++)
-		f->base[i] = word(i);
-	for (size_t p = 0; p < f->pages; p++)
-		w->wrong += wrong_in(f->base, first + p);
-	pthread_barrier_wait(&f->filled);
-	for (size_t p = 0; p < f->pages; p += SAMPLE)
-		w->wrong += wrong_in(f->base, next + p);
+	for (size_t i = 0; i < own->pages * WORDS; i++)
+		own->base[i] = word(own->first * WORDS + i);
+	for (size_t p = 0; p < own->pages; p++)
+		w->wrong += wrong_in(own, p);
+	pthread_barrier_wait(&w->fill->filled);
+	for (size_t p = 0; p < next->pages; p += SAMPLE)
+		w->wrong += wrong_in(next, p);
 	return NULL;
 }
 
-static size_t free_bytes(void)
+static unsigned node_of(unsigned cpu)
 {
-	FILE *file = fopen("/proc/meminfo", "r");
-	char line[128];
-	size_t kib = 0;
+	char path[64];
 
+	for (unsigned n = 0; n < NODES_MAX; n++) {
+		snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%u/node%u", cpu, n);
+		if (access(path, F_OK) == 0)
+			return n;
+	}
+	return 0;
+}
+
+static size_t free_pages(unsigned node)
+{
+	char path[64], line[128];
+	size_t kib = 0;
+	FILE *file;
+
+	snprintf(path, sizeof path, "/sys/devices/system/node/node%u/meminfo", node);
+	file = fopen(path, "r");
 	while (file && fgets(line, sizeof line, file))
-		if (sscanf(line, "MemAvailable: %zu", &kib) == 1)
+		if (sscanf(line, "Node %*u MemFree: %zu", &kib) == 1)
 			break;
 	if (file)
 		fclose(file);
-	return kib << 10;
+	return kib * 1024 / PAGE;
+}
+
+/* Big pages if the kernel lets us: one fault of the guest's own instead of 512. */
+static uint64_t *map(size_t pages)
+{
+	size_t huge = (size_t)HUGE_PAGES * PAGE;
+	char *at = mmap(NULL, pages * PAGE + huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (at == MAP_FAILED)
+		return NULL;
+	at += -(uintptr_t)at % huge;
+	madvise(at, pages * PAGE, MADV_HUGEPAGE);
+	return (uint64_t *)(void *)at;
+}
+
+/* Deal out what is free, each thread's on its own node. Returns the pages of all, 0 for none. */
+static size_t deal(struct fill *f, size_t percent)
+{
+	unsigned sharers[NODES_MAX] = {0};
+	size_t all = 0;
+
+	for (unsigned t = 0; t < f->threads; t++)
+		sharers[f->share[t].node = node_of(t)]++;
+	for (unsigned t = 0; t < f->threads; t++) {
+		struct share *s = &f->share[t];
+
+		s->first = all;
+		s->pages = free_pages(s->node) * percent / 100 / sharers[s->node];
+		s->base = map(s->pages);
+		if (!s->base)
+			return 0;
+		all += s->pages;
+	}
+	return all;
 }
 
 static uint64_t run(struct fill *f)
@@ -117,20 +172,29 @@ static double now(void)
 
 static int fill(size_t percent, unsigned threads)
 {
-	struct fill f = {.threads = threads};
+	static struct fill f;
 	uint64_t wrong;
+	size_t pages;
 	double from;
 
 	if (percent < 1 || percent > 95 || threads < 1 || threads > THREADS_MAX)
 		return 2;
-	f.pages = free_bytes() / PAGE * percent / 100 / f.threads;
-	f.base = mmap(NULL, f.pages * f.threads * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (!f.pages || f.base == MAP_FAILED)
+	f.threads = threads;
+	pages = deal(&f, percent);
+	if (!pages)
 		return 2;
 	from = now();
 	wrong = run(&f);
-	printf("demo| fill %zu %llu %.2f\n", f.pages * f.threads * PAGE, (unsigned long long)wrong, now() - from);
+	printf("demo| fill %zu %llu %.2f\n", pages * PAGE, (unsigned long long)wrong, now() - from);
 	return wrong ? 1 : 0;
+}
+
+static void sleep_until(double seconds)
+{
+	struct timespec t = {.tv_sec = (time_t)seconds, .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9)};
+
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL))
+		;
 }
 
 static const char *kind(uint64_t flags)
@@ -161,6 +225,11 @@ static int pages(int n, char **gfn)
 int main(int argc, char **argv)
 {
 	if (argc == 2 && strcmp(argv[1], "now") == 0) {
+		printf("%.4f\n", now());
+		return 0;
+	}
+	if (argc == 3 && strcmp(argv[1], "at") == 0) {
+		sleep_until(strtod(argv[2], NULL));
 		printf("%.4f\n", now());
 		return 0;
 	}

@@ -5,6 +5,8 @@ import os
 
 CACHE_BYTES = 64 << 20  # of other nodes' pages, that a fragment may hold at most (README)
 OVERHEAD_BYTES = 48 << 20  # a fragment's own: program, tables, buffers
+KERNEL_BASE = 0xFFFFFFFF80000000  # where the kernel maps physical address 0
+AREA_BYTES = 2 << 20  # a CPU's own area and its alignment, where pages are 4 KiB and there are few CPUs (mm/percpu.c)
 KINDS = ("read", "write", "upgrade")
 STATE, UTIME, STIME, PROCESSOR = 3, 14, 15, 39  # fields of /proc/PID/task/TID/stat
 
@@ -25,18 +27,26 @@ def document(path):
         return {}
 
 
-def page_names(path, pages):
-    """What lies in these pages of the kernel's image: page number -> names, of what begins there, else of what reaches there ("+"). From /proc/kallsyms of a kernel at its default address (nokaslr)."""
-    found, symbols = {}, []
-    for words in lines_of(path):
-        symbols.append((int(words[0], 16) - 0xFFFFFFFF80000000, words[2]))
-    symbols.sort()
-    for page in pages:
-        inside = [name for at, name in symbols if at >> 12 == page]
-        before = [name for at, name in symbols if at < page << 12][-1:]
-        if before and (inside or symbols[-1][0] >> 12 >= page):
-            found[page] = inside or [before[0] + "+"]
-    return found
+def named(page, symbols):
+    """Names of what reaches into this page ("+") and of what begins there."""
+    if not symbols or symbols[-1][0] >> 12 < page:
+        return []
+    inside = [(at, name) for at, name in symbols if at >> 12 == page]
+    before = [name + "+" for at, name in symbols if at < page << 12][-1:]
+    names = ([] if inside and inside[0][0] == page << 12 else before) + [name for _, name in inside]
+    return [name for name in names if "." not in name and not name.startswith("__key")] or names  # without what compilers name
+
+
+def page_names(path, pages, areas):
+    """What the kernel has in these pages of guest memory: page number -> names. From /proc/kallsyms of a kernel at its default address (nokaslr), whose
+    symbols are of the kernel's image, or, with small addresses, of every CPU's own area. areas: CPU -> number of its area's first page."""
+    symbols = sorted((int(words[0], 16), words[2]) for words in lines_of(path))
+    image = [(at - KERNEL_BASE, name) for at, name in symbols if at >= KERNEL_BASE]
+    own = [(at, name) for at, name in symbols if at < AREA_BYTES]
+    found = {page: named(page, image) for page in pages}
+    for cpu, first in areas.items():
+        found.update({page: [f"CPU {cpu}'s {name}" for name in named(page - first, own)] for page in pages if 0 <= page - first < AREA_BYTES >> 12})
+    return {page: names for page, names in found.items() if names}
 
 
 class Run:
@@ -78,6 +88,10 @@ class Run:
     def cpus(self):
         """vCPU -> guest NUMA node."""
         return {int(v[0]): int(v[2]) for v in self.all("cpu")}
+
+    def areas(self):
+        """vCPU -> number of the first page of its own area in the kernel."""
+        return {int(v[0]): (int(v[1], 16) & -AREA_BYTES) >> 12 for v in self.all("notes")}
 
     def jobs(self):
         """vCPU -> (start, end, checksum, compressed bytes)."""
