@@ -29,7 +29,7 @@ NAMES = "ABCDEFGHIJKLMNOP"
 # user space. Less to simulate: the rest.
 SPREAD = ("rcutree.rcu_nocb_gp_stride=1 sysctl.vm.stat_interval=60 sysctl.vm.compaction_proactiveness=0 rcupdate.rcu_expedited=1 cgroup_disable=memory psi=0 "
           "maxcpus=1 ")
-APPEND = "quiet mitigations=off init_on_alloc=0 audit=0 random.trust_cpu=on no_timer_check"
+APPEND = "quiet nokaslr mitigations=off init_on_alloc=0 audit=0 random.trust_cpu=on no_timer_check"
 QUIET_S = 15  # say that we live at least so often
 TOLD = {
     "start": "the VM is being made", "memory": "the guest's user space is up", "ready warm": "the jobs' programs and data are where they run",
