@@ -3,7 +3,8 @@
  * The first faults of a walk only leave a trace; the one that makes STREAM_RUN_MIN pages in a row opens a window of STREAM_WINDOW_MIN pages, and each fault
  * just behind the window doubles it up to the caller's limit. Two in a row are no walk: neighbours in a slab, a stack; what is asked for there in vain
  * is taken from a node that uses it. A fault inside the window (its page is still on the way) changes nothing. Reads and writes are separate
- * streams, since they ask for different rights. A walk downward is one upward in pages counted from the last. Several walks at once are told apart; the one idle longest makes room. */
+ * streams, since they ask for different rights. Several walks at once are told apart; the one idle longest makes room. A walk downward is for this
+ * detector a walk upward in pages counted from the last. */
 #ifndef MEM_STREAM_H
 #define MEM_STREAM_H
 
