@@ -102,13 +102,14 @@ static int on_machine_io(void *owner, vcpu_t from, enum bus_space space, uint64_
 	return interlink_io(a->interlink, a->c.devices, from, space, addr, data, bytes, write);
 }
 
-/* A SIPI goes to every node: those with a proxy of that vCPU learn from it that the vCPU has started. */
+/* For a vCPU elsewhere: to its node. The SIPI that started one of ours: to all, for its proxies there. */
 static void on_machine_irq(void *owner, vcpu_t to, struct proxy_irq irq)
 {
 	struct aggregate *a = owner;
+	node_t home = a->topology.vcpu_node[to.v];
 
 	for (unsigned n = 0; n < a->topology.nodes; n++) {
-		if (n == a->c.self.v || (n != a->topology.vcpu_node[to.v].v && irq.mode != IRQ_SIPI))
+		if (n == a->c.self.v || (!node_eq(home, a->c.self) && n != home.v))
 			continue;
 		if (interlink_irq(a->interlink, (node_t){(uint8_t)n}, to, irq.mode, irq.vector))
 			log_debug("an interrupt for vCPU %u is lost with node %u", to.v, n);

@@ -211,23 +211,48 @@ static bool cpu_goes_on(struct cpu *c)
 	return !__atomic_load_n(&m->leaving, __ATOMIC_SEQ_CST);
 }
 
+/* A vCPU of this node started it. Its proxies elsewhere must know. */
+static int cpu_started(struct cpu *c)
+{
+	struct machine *m = c->m;
+	struct proxy_irq irq = {.mode = IRQ_SIPI};
+	int err = vcpu_started(&c->v, &irq.vector);
+
+	if (!err)
+		m->c.hooks.irq(m->c.hooks.owner, c->v.id, irq);
+	return err;
+}
+
+/* 0: go on. -ECANCELED: the guest ended, or the VM does. */
+static int cpu_run_once(struct cpu *c, const struct exit_sink *sink, bool *starting)
+{
+	int err = vcpu_enter(&c->v);
+
+	if (err == -EAGAIN && c->m->c.topology.nodes > 1) {
+		*starting = true;
+		err = vcpu_watch_start(&c->v);
+	} else if (err == -EINTR || err == -EAGAIN) {
+		c->stats.kicks++;
+		return 0;
+	} else if (!err && *starting && c->v.run->exit_reason == KVM_EXIT_DEBUG) {
+		*starting = false;
+		err = cpu_started(c);
+	} else if (!err) {
+		c->stats.exits++;
+		return exit_handle(c->v.run, c->v.id, sink);
+	}
+	if (err)
+		sink_end(c->m, c->v.id, EXIT_BROKEN, strerror(-err));
+	return err;
+}
+
 static void cpu_run_guest(struct cpu *c)
 {
 	const struct exit_sink sink = {.owner = c->m, .access = sink_access, .ioapic_eoi = sink_ioapic_eoi, .end = sink_end};
-	int err = 0;
+	bool starting = false;
 
-	while (!err && cpu_goes_on(c)) {
-		err = vcpu_enter(&c->v);
-		if (err == -EINTR) {
-			c->stats.kicks++;
-			err = 0;
-		} else if (err) {
-			sink_end(c->m, c->v.id, EXIT_BROKEN, strerror(-err));
-		} else {
-			c->stats.exits++;
-			err = exit_handle(c->v.run, c->v.id, &sink);
-		}
-	}
+	while (cpu_goes_on(c) && cpu_run_once(c, &sink, &starting) == 0)
+		;
 }
 
 static void cpu_run_proxy(struct cpu *c)

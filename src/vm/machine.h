@@ -40,7 +40,8 @@ struct machine_hooks {
 	/* Carry out an access on the node of the devices and wait for it: data in for a write, out for a read. Called on the vCPU's own thread.
 	 * -errno: give up, the VM stops. */
 	int (*io)(void *owner, vcpu_t from, enum bus_space space, uint64_t addr, void *data, unsigned bytes, bool write);
-	/* Something arrived in this node's LAPIC of a vCPU that runs elsewhere. Called on the proxy's thread; may wait. */
+	/* Something arrived in this node's LAPIC of a vCPU that runs elsewhere; or, a SIPI, of one that runs here, for its proxies elsewhere to know. Called on
+	 * the vCPU's thread; may wait. */
 	void (*irq)(void *owner, vcpu_t to, struct proxy_irq irq);
 };
 

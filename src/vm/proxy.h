@@ -12,8 +12,8 @@
  * is known a hardware breakpoint on that address catches later starts (CPU hotplug) before their first instruction; the INIT is then reported with
  * the SIPI. Only the proxy's own thread calls these functions once it runs, except proxy_started().
  *
- * INIT and SIPI reach the proxy on the node that sent them and no other. The CPU's proxies elsewhere learn of the start from that node (proxy_started); until
- * then their LAPICs keep what arrives.
+ * INIT and SIPI reach the proxy on the node that sent them and no other, and none when a CPU of the same node sent them. So the node where the CPU runs
+ * tells all others when it starts (proxy_started); until then their LAPICs keep what arrives.
  */
 #ifndef VM_PROXY_H
 #define VM_PROXY_H
@@ -54,7 +54,7 @@ int proxy_enter(struct proxy *p) MUST_CHECK;
 /* Put the vCPU into WAIT_INIT instead: the proxy of an AP that has not been started. */
 int proxy_park(struct proxy *p) MUST_CHECK;
 
-/* The CPU was started through another node's proxy, at this trampoline. Any thread; acted on by the next proxy_run(), so kick the thread then. */
+/* The CPU was started, at this trampoline. Any thread; acted on by the next proxy_run(), so kick the thread then. */
 void proxy_started(struct proxy *p, uint8_t trampoline);
 
 /* Enter KVM once. 1: *irq arrived and must be delivered to the real CPU; 0: nothing (kicked, or housekeeping done; look for a stop request and call

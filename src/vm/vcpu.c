@@ -215,7 +215,25 @@ int vcpu_enter(struct vcpu *v)
 		return err;
 	/* Clear before the caller looks for the kick's reason: a later kick sets it again. */
 	__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-	return -EINTR;
+	return err;
+}
+
+int vcpu_watch_start(struct vcpu *v)
+{
+	struct kvm_guest_debug d = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP};
+
+	return ioctl(v->fd, KVM_SET_GUEST_DEBUG, &d) < 0 ? -errno : 0;
+}
+
+int vcpu_started(struct vcpu *v, uint8_t *vector)
+{
+	struct kvm_guest_debug none = {.control = 0};
+	struct kvm_sregs s;
+
+	if (ioctl(v->fd, KVM_GET_SREGS, &s) < 0 || ioctl(v->fd, KVM_SET_GUEST_DEBUG, &none) < 0)
+		return -errno;
+	*vector = (uint8_t)(s.cs.base >> PAGE_SHIFT); /* SDM 3A 9.4.4: CS base = vector << 12 */
+	return 0;
 }
 
 void vcpu_kick(struct vcpu *v)

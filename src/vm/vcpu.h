@@ -49,8 +49,13 @@ int vcpu_check_tsc(struct vcpu *v, const struct clock_scale *scale, uint64_t off
 int vcpu_set_tsc_offset(struct vcpu *v, uint64_t offset) MUST_CHECK;
 int vcpu_get_tsc_offset(struct vcpu *v, uint64_t *offset) MUST_CHECK;
 
-/* Enter once. 0: an exit is in v->run; -EINTR: kicked or asked to look around (kicks are consumed); other -errno: KVM refused. */
+/* Enter once. 0: an exit is in v->run; -EINTR: kicked or asked to look around (kicks are consumed); -EAGAIN: an INIT has come to a vCPU that waits for its
+ * first start; other -errno: KVM refused. */
 int vcpu_enter(struct vcpu *v) MUST_CHECK;
+
+/* After that -EAGAIN: have the vCPU come out after its first instruction, with KVM_EXIT_DEBUG. vcpu_started then lets it run, and tells the SIPI's vector. */
+int vcpu_watch_start(struct vcpu *v) MUST_CHECK;
+int vcpu_started(struct vcpu *v, uint8_t *vector) MUST_CHECK;
 
 /* Make the next or current vcpu_enter() return -EINTR soon. Any thread, any time between open and close. */
 void vcpu_kick(struct vcpu *v);

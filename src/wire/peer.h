@@ -34,7 +34,7 @@
 	M(page_grant_m, 42, F(u64, gfn) F(page, data)) \
 	M(page_grant_m_zero, 43, F(u64, gfn)) \
 	M(page_grant_m_upgrade, 44, F(u64, gfn)) \
-	/* Bus. irq: deliver (x2APIC destination already resolved to one vCPU); mode: APIC delivery mode bits 10:8 >> 8 (0 fixed, 4 NMI, 5 INIT, 6 SIPI: to every node). */ \
+	/* Bus. irq: deliver (x2APIC destination already resolved to one vCPU); mode: APIC delivery mode bits 10:8 >> 8 (0 fixed, 4 NMI, 5 INIT, 6 SIPI). */ \
 	M(irq, 64, F(u16, vcpu) F(u8, mode) F(u8, vector)) \
 	/* A port or MMIO access for the node that has the devices. space: enum bus_space. A read is answered; a write is answered too (x86: non-posted PIO). */ \
 	M(io_read, 66, F(u16, vcpu) F(u8, space) F(u64, addr) F(u8, bytes)) \
