@@ -16,7 +16,8 @@ from frames import Reader
 from common import DISK_BYTES, HERE, LabError, run_tool
 from tcg import die_with_parent
 
-IPS = 400_000_000  # simulated instructions that make a virtual second; fewer, and timer ticks cost a guest more than its remote faults leave
+IPS = 200_000_000  # simulated instructions that make a virtual second; fewer, and timer ticks cost a guest more than its remote faults leave
+TURN = 128  # instructions that a CPU does before the next one has its turn; fewer take longer to simulate, more come between a store and its being seen
 KERNEL_ARGS = "console=ttyS0,115200 quiet idle=halt cryptomgr.notests init_on_alloc=0 audit=0 nokaslr 8250.nr_uarts=1 nowatchdog rcupdate.rcu_expedited=1 apparmor=0 lsm=capability no_timer_check noresume mitigations=off random.trust_cpu=on tsc=reliable ipv6.disable=1 panic=-1 lab.disk=sda"
 
 RC = """\
@@ -24,7 +25,7 @@ config_interface: textconfig
 display_library: nogui
 romimage: file={bios}
 vgaromimage: file={vgabios}
-cpu: model=corei7_haswell_4770, count={cpus}, ips={ips}, quantum=32, reset_on_triple_fault=0
+cpu: model=corei7_haswell_4770, count={cpus}, ips={ips}, quantum={turn}, reset_on_triple_fault=0
 memory: guest={memory}, host={memory}
 clock: sync=none, time0=1700000000
 boot: disk
@@ -98,7 +99,7 @@ class Machine:
         bios = first_file("/usr/share/bochs/BIOS-bochs-latest")
         vgabios = first_file("/usr/share/vgabios/vgabios.bin", "/usr/share/bochs/VGABIOS-lgpl-latest")
         with open(self.path("bochsrc"), "w") as f:
-            f.write(RC.format(bios=bios, vgabios=vgabios, cpus=self.plan.cpus, ips=IPS, memory=self.plan.outer_memory))
+            f.write(RC.format(bios=bios, vgabios=vgabios, cpus=self.plan.cpus, ips=IPS, turn=TURN, memory=self.plan.outer_memory))
         library = self.path("forkserver.so")
         run_tool("gcc", "-O2", "-std=gnu17", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", library, os.path.join(HERE, "forkserver.c"), stderr=subprocess.PIPE)
         master, slave = pty.openpty()
