@@ -37,7 +37,7 @@ static void *rig_proxy_thread(void *arg)
 	while (!g->stop) {
 		int got = proxy_run(&g->proxy, &irq);
 
-		g->run[1]->immediate_exit = 0;
+		__atomic_store_n(&g->run[1]->immediate_exit, 0, __ATOMIC_SEQ_CST);
 		if (got < 0) {
 			g->error = got;
 			break;
@@ -125,7 +125,7 @@ static bool rig_expect(struct rig *g, enum irq_mode mode, unsigned vector)
 
 static void rig_kick(struct rig *g)
 {
-	g->run[1]->immediate_exit = 1;
+	__atomic_store_n(&g->run[1]->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	pthread_kill(g->thread, SIGUSR1);
 }
 
