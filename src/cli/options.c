@@ -39,7 +39,7 @@ static const struct option_spec options[OPTIONS] = {
 	[OPTION_KILL_VMS] = {"kill-vms", NULL, "Kill the VMs that have a part on this node first.", ON(QUIT)},
 	[OPTION_MAN] = {"man", NULL, "Print the man page's source.", ON(HELP)},
 	[OPTION_COMPLETION] = {"completion", NULL, "Print completion for bash.", ON(HELP)},
-	[OPTION_UNSAFE_MMU] = {"unsafe-mmu", NULL, "Run across nodes on hosts whose MMU mode is wrong for that.", ON(RUN), .hidden = true},
+	[OPTION_UNSAFE_MMU] = {"unsafe-mmu", NULL, "Run on hosts whose KVM cannot run a stock kernel, or is wrong for VMs that span nodes.", ON(RUN), .hidden = true},
 	[OPTION_FAKE] = {"fake", NULL, "No guest, only what surrounds it.", ON(RUN), .hidden = true},
 };
 

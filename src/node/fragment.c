@@ -103,8 +103,12 @@ static int prepare(struct fragment *g)
 	struct fragment_config *c = &g->config;
 	int err = 0;
 
-	if (c->nodes > 1 && !(c->flags & (CONTROL_RUN_FAKE | CONTROL_RUN_UNSAFE_MMU)))
-		err = kvmcheck_span(c->node[c->self.v].name, &g->step_failure);
+	if (!(c->flags & (CONTROL_RUN_FAKE | CONTROL_RUN_UNSAFE_MMU))) {
+		if (c->nodes > 1)
+			err = kvmcheck_span(c->node[c->self.v].name, &g->step_failure);
+		if (!err)
+			err = kvmcheck_stock(c->node[c->self.v].name, &g->step_failure);
+	}
 	return err ? err : g->ops->prepare(&g->machine, c, &calls, g->cpuid, &g->cpuid_bytes, &g->step_failure);
 }
 

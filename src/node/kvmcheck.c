@@ -77,6 +77,16 @@ void kvmcheck_abilities(const struct doctor *d)
 		doctor_say(d, "kvm abilities", CONTROL_OK, "interrupts and clocks are shared between nodes with them", "", "all there; up to %d vCPUs a VM", vcpus);
 }
 
+static const char stock_fix[] = "use a host whose KVM has hardware virtualisation (VT-x or AMD-V); inside a VM, have its hypervisor pass it on (nested virtualisation)";
+
+int kvmcheck_stock(const char *node, struct failure *f)
+{
+	const char *stuck;
+	int err = privileged_try(&stuck, f);
+
+	return err == -ENOTSUP ? failure_set(f, err, stock_fix, "node %s cannot run a stock kernel: a small privileged guest stops %s", node, stuck) : err;
+}
+
 void kvmcheck_stock_kernel(const struct doctor *d)
 {
 	static const char why[] = "an unmodified kernel runs at CPL 0 from real mode on";
@@ -87,8 +97,7 @@ void kvmcheck_stock_kernel(const struct doctor *d)
 	if (!err)
 		doctor_say(d, "stock kernel", CONTROL_OK, why, "", "a small privileged guest runs through");
 	else if (err == -ENOTSUP)
-		doctor_say(d, "stock kernel", CONTROL_FAIL, why, "use a host whose KVM has hardware virtualisation (VT-x or AMD-V); inside a VM, have its hypervisor pass it on "
-			"(nested virtualisation)", "a small privileged guest stops %s", stuck);
+		doctor_say(d, "stock kernel", CONTROL_FAIL, why, stock_fix, "a small privileged guest stops %s", stuck);
 	else
 		doctor_say(d, "stock kernel", CONTROL_FAIL, why, f.todo, "%s", f.what);
 }

@@ -13,6 +13,9 @@ void kvmcheck_faults(const struct doctor *d);
 void kvmcheck_cpuid(const struct doctor *d);
 void kvmcheck_tsc(const struct doctor *d);
 
+/* Can this host run a stock kernel at all? -ENOTSUP with the reason and the remedy; such a guest would stand still without a word. Some milliseconds. */
+int kvmcheck_stock(const char *node, struct failure *f) MUST_CHECK;
+
 /* May this host take part in a VM that spans nodes? -ENOTSUP with the reason and the remedy: its MMU mode is wrong for that. Some milliseconds. */
 int kvmcheck_span(const char *node, struct failure *f) MUST_CHECK;
 

@@ -561,6 +561,9 @@ def doctor(c):
     mmu = next((k for k in checks if k["check"] == "mmu"), None)
     if mmu and mmu["level"] == "FAIL":
         c.refused(3, mmu["found"].split(":")[0], "run", "--name", "v1", "--kernel", c.tessera, "--place", "A:1,B:1", "--node", "A")
+    stock = next((k for k in checks if k["check"] == "stock kernel"), None)
+    if stock and stock["level"] == "FAIL":
+        c.refused(3, "node A cannot run a stock kernel", "run", "--name", "v1", "--kernel", c.tessera, "--place", "A:1", "--node", "A")
 
 
 TESTS = {f.__name__: f for f in (join, join_waits, same_name, other_version, run_and_end, run_again_at_once, ended_before, foreground, console, detach_key,
