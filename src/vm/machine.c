@@ -512,8 +512,10 @@ int machine_set_tsc_offset(struct machine *m, uint64_t offset)
 	int err = 0;
 
 	if (m->running) {
-		if (m->c.vcpus_here == 0)
+		if (m->c.vcpus_here == 0) {
+			__atomic_store_n(&m->tsc_offset, offset, __ATOMIC_RELAXED);
 			return 0;
+		}
 		err = rendezvous_call(&m->clock_change, offset);
 		if (!err)
 			machine_kick_all(m);
