@@ -25,8 +25,10 @@ enum { E820_RAM = 1, E820_RESERVED = 2, CMDLINE_BYTES = 4096 };
 static const char default_options[] = "console=ttyS0 panic=-1 clocksource=tsc tsc=reliable no-kvmclock nowatchdog 8250.nr_uarts=1 cryptomgr.notests=1";
 
 /* Besides, for a VM that spans nodes (doc/boot-options.md): let the kernel neither unmap pages to learn who uses them, nor pull a thread that wakes to
- * another node because that one idles, nor let all CPUs tick at the same moment, nor let any but the first keep the time. */
-static const char spread_options[] = " numa_balancing=disable relax_domain_level=0 skew_tick=1";
+ * another node because that one idles, nor let all CPUs tick at the same moment, nor let any but the first keep the time, nor wake a CPU that
+ * computes to tidy memory. A CPU without ticks looks at the state of its group's callbacks whenever it leaves the kernel: let each be a group. */
+static const char spread_options[] = " numa_balancing=disable relax_domain_level=0 skew_tick=1 rcutree.rcu_nocb_gp_stride=1 sysctl.vm.compaction_proactiveness=0"
+                                     " sysctl.vm.stat_interval=30";
 
 int boot_file_open(struct boot_file *file, const char *path, const char *what, struct failure *f)
 {

@@ -24,12 +24,11 @@ sys.path.insert(0, HERE)
 import report  # noqa: E402
 
 NAMES = "ABCDEFGHIJKLMNOP"
-# For the guest's kernel, besides what Tessera gives it (doc/boot-options.md). Less traffic between nodes: no ticks on a CPU with one task, no work of
-# one CPU's RCU on another, no accounting that all CPUs write, no kernel threads that look after memory now and then; CPUs beyond the first start from
-# user space. Less to simulate: the rest.
-SPREAD = ("rcutree.rcu_nocb_gp_stride=1 sysctl.vm.stat_interval=60 sysctl.vm.compaction_proactiveness=0 rcupdate.rcu_expedited=1 cgroup_disable=memory psi=0 "
-          "maxcpus=1 ")
-APPEND = "quiet nokaslr mitigations=off init_on_alloc=0 audit=0 random.trust_cpu=on no_timer_check"
+# For the guest's kernel, besides what Tessera gives it (doc/boot-options.md). Less traffic between nodes: no accounting that all CPUs write; CPUs beyond the
+# first start from user space. Less to simulate, and the same from run to run: the rest.
+SPREAD = "rcupdate.rcu_expedited=1 cgroup_disable=memory psi=0 maxcpus=1 "
+PLAIN = "quiet nokaslr"
+APPEND = PLAIN + " mitigations=off init_on_alloc=0 audit=0 random.trust_cpu=on no_timer_check"
 QUIET_S = 15  # say that we live at least so often
 TOLD = {
     "start": "the VM is being made", "memory": "the guest's user space is up", "ready warm": "the jobs' programs and data are where they run",
@@ -118,7 +117,7 @@ def vms(options):
 
 def script(options, folder, plan):
     """What runs on node A."""
-    append = (SPREAD if options.nodes > 1 else "") + APPEND
+    append = PLAIN if options.plain else (SPREAD if options.nodes > 1 else "") + APPEND
     lines = [f"{HERE}/on-node {name} {folder}/initrd.gz '{append} {parameters} {options.append}' {place} || exit" for name, _, place, parameters in plan]
     return "set -u\n" + "\n".join(lines)
 
@@ -205,12 +204,13 @@ def parse(argv):
     p.add_argument("--rounds", type=int, default=6, metavar="N", help="how often each job compresses its data (default 6)")
     p.add_argument("--data", type=int, default=500_000, metavar="BYTES", help="most data of each job (default 500000)")
     p.add_argument("--append", default="", metavar="TEXT", help="more for the guest kernel's command line")
+    p.add_argument("--plain", action="store_true", help="give the guest's kernel no options but those, Tessera's own and two that make runs comparable")
     p.add_argument("--sim", choices=["bochs", "tcg", "host"], help="as in ./lab")
     p.add_argument("--timeout", type=float, default=1500, metavar="SECONDS", help="for both VMs (default 1500)")
     p.add_argument("--build", default=os.path.join(TREE, "build"), metavar="DIR", help="build directory (default build)")
     p.add_argument("--json", action="store_true", help="figures as JSON instead of the table")
     p.add_argument("--verbose", action="store_true", help="show the guests' whole consoles")
-    p.add_argument("--hottest", action="store_true", help="have the guest name the pages that most remote faults of its boot fell on (wants --append nokaslr)")
+    p.add_argument("--hottest", action="store_true", help="have the guest name the pages that most remote faults of its boot fell on")
     options = p.parse_args(argv)
     options.build = os.path.abspath(options.build)
     return options
