@@ -105,14 +105,14 @@ ffffffff82a079c0 D jiffies
 ffffffff82a07a00 d __key.1
 ffffffff82a09010 D last
 """
-NAMES = {0x2A07: ["first", "jiffies"], 0x2A08: ["__key.1+"], 0x2A09: ["last"], 0xDA32: ["CPU 1's runqueues+", "CPU 1's sched_clock_data"]}
+NAMES = {0x2A07: ["first", "jiffies"], 0x2A08: ["__key.1+"], 0x2A09: ["last"], 0xDA32: ["CPU 1's runqueues+", "CPU 1's sched_clock_data"], 0xDA33: ["CPU 1's allocations"]}
 
 
 def names_of_pages():
     """What lies in guest pages, from symbols of the image and of a CPU's own area."""
     with tempfile.TemporaryDirectory() as folder:
         write(folder, "kallsyms", SYMBOLS)
-        return demo.report.page_names(os.path.join(folder, "kallsyms"), [0x10, 0x2A07, 0x2A08, 0x2A09, 0x2A0A, 0xDA32, 0xDA33], {1: 0xDA00})
+        return demo.report.page_names(os.path.join(folder, "kallsyms"), [0x10, 0x2A07, 0x2A08, 0x2A09, 0x2A0A, 0xDA32, 0xDA33, 0xDC00], {1: 0xDA00})
 
 
 def main():

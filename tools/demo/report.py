@@ -45,7 +45,7 @@ def page_names(path, pages, areas):
     own = [(at, name) for at, name in symbols if at < AREA_BYTES]
     found = {page: named(page, image) for page in pages}
     for cpu, first in areas.items():
-        found.update({page: [f"CPU {cpu}'s {name}" for name in named(page - first, own)] for page in pages if 0 <= page - first < AREA_BYTES >> 12})
+        found.update({page: [f"CPU {cpu}'s {name}" for name in named(page - first, own) or ["allocations"]] for page in pages if 0 <= page - first < AREA_BYTES >> 12})
     return {page: names for page, names in found.items() if names}
 
 
