@@ -138,7 +138,7 @@ def follow(lab, progress, titles):
 
 def run_lab(options, progress, folder, out, plan):
     argv = [os.path.join(TREE, "lab"), "--nodes", str(options.nodes), "--build", options.build, "--lend", f"cpus={max(options.nodes, 2)},memory={options.lend}M"]
-    argv += ["--timeout", str(options.timeout), "--out", out, "--share", folder, "--share", HERE] + (["--sim", options.sim] if options.sim else [])
+    argv += ["--mips", str(options.mips), "--timeout", str(options.timeout), "--out", out, "--share", folder, "--share", HERE] + (["--sim", options.sim] if options.sim else [])
     argv += [f"--env={name}=1" for name, wanted in (("DEMO_VERBOSE", options.verbose), ("DEMO_HOTTEST", options.hottest)) if wanted] + ["--", "sh", "-c", script(options, folder, plan)]
     progress.say("starting the lab")
     # In a session of its own: the terminal's ^C reaches it once, through us.
@@ -201,7 +201,8 @@ def parse(argv):
     p.add_argument("--memory", type=int, default=112, metavar="MIB", help="of the VM from each node (default 112)")
     p.add_argument("--lend", type=int, default=160, metavar="MIB", help="what each node lends (default 160)")
     p.add_argument("--fill", type=int, default=80, metavar="PERCENT", help="of the guest's free memory to fill and verify; 0: none (default 80)")
-    p.add_argument("--rounds", type=int, default=6, metavar="N", help="how often each job compresses its data (default 6)")
+    p.add_argument("--rounds", type=int, default=16, metavar="N", help="how often each job compresses its data (default 16)")
+    p.add_argument("--mips", type=int, default=1000, metavar="N", help="million instructions a second of a simulated CPU (default 1000; doc/lab.md)")
     p.add_argument("--data", type=int, default=500_000, metavar="BYTES", help="most data of each job (default 500000)")
     p.add_argument("--append", default="", metavar="TEXT", help="more for the guest kernel's command line")
     p.add_argument("--plain", action="store_true", help="give the guest's kernel no options but those, Tessera's own and two that make runs comparable")

@@ -16,7 +16,7 @@ from frames import Reader
 from common import DISK_BYTES, HERE, LabError, run_tool
 from tcg import die_with_parent
 
-IPS = 200_000_000  # simulated instructions that make a virtual second; fewer, and timer ticks cost a guest more than its remote faults leave
+MIPS = 200  # million simulated instructions that make a virtual second, unless told; fewer, and timer ticks cost a guest more than its remote faults leave
 TURN = 128  # instructions that a CPU does before the next one has its turn; fewer take longer to simulate, more come between a store and its being seen
 KERNEL_ARGS = "console=ttyS0,115200 quiet idle=halt cryptomgr.notests init_on_alloc=0 audit=0 nokaslr 8250.nr_uarts=1 nowatchdog rcupdate.rcu_expedited=1 apparmor=0 lsm=capability no_timer_check noresume mitigations=off random.trust_cpu=on tsc=reliable ipv6.disable=1 panic=-1 lab.disk=sda"
 
@@ -99,7 +99,7 @@ class Machine:
         bios = first_file("/usr/share/bochs/BIOS-bochs-latest")
         vgabios = first_file("/usr/share/vgabios/vgabios.bin", "/usr/share/bochs/VGABIOS-lgpl-latest")
         with open(self.path("bochsrc"), "w") as f:
-            f.write(RC.format(bios=bios, vgabios=vgabios, cpus=self.plan.cpus, ips=IPS, turn=TURN, memory=self.plan.outer_memory))
+            f.write(RC.format(bios=bios, vgabios=vgabios, cpus=self.plan.cpus, ips=(self.plan.mips or MIPS) * 1_000_000, turn=TURN, memory=self.plan.outer_memory))
         library = self.path("forkserver.so")
         run_tool("gcc", "-O2", "-std=gnu17", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", library, os.path.join(HERE, "forkserver.c"), stderr=subprocess.PIPE)
         master, slave = pty.openpty()

@@ -54,6 +54,7 @@ class Plan:
     def __init__(self, options):
         self.nodes = options.nodes
         self.cpus_per_node = options.cpus_per_node
+        self.mips = options.mips
         lend_cpus, self.lend_memory = parse_lend(options.lend, self.nodes)
         self.lend = f"cpus={lend_cpus or self.cpus_per_node},memory={self.lend_memory}M"
         self.kernels = options.kernels
@@ -90,7 +91,8 @@ class Plan:
         return self.machine_nodes * self.cpus_per_node
 
     def key(self):
-        return f"{self.sim}-{self.machine_nodes}x{self.cpus_per_node}-{self.outer_memory}M-{initrd.boot_version(self.sim)}"
+        speed = f"{self.mips}mips-" if self.mips and self.sim == "bochs" else ""
+        return f"{self.sim}-{self.machine_nodes}x{self.cpus_per_node}-{self.outer_memory}M-{speed}{initrd.boot_version(self.sim)}"
 
 
 class Progress:
@@ -301,6 +303,7 @@ def parse(argv):
     p = argparse.ArgumentParser(prog="./lab", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--nodes", type=int, default=1, metavar="N", help="how many nodes, 1 to 16 (default 1)")
     p.add_argument("--cpus-per-node", type=int, default=1, metavar="K", help="CPUs that each node is pinned to (default 1)")
+    p.add_argument("--mips", type=int, metavar="N", help="bochs: million instructions that a simulated CPU does in a second of its own (default 200)")
     p.add_argument("--lend", default="", metavar="cpus=K,memory=M", help="what each node lends (default: its CPUs; 512M, or 1536M shared by more than 3)")
     p.add_argument("--sim", choices=["bochs", "tcg", "host"], help="where nodes live (default: the host if its KVM will do, else tcg for one node, bochs for more)")
     p.add_argument("--kernels", choices=["shared", "separate"], default="shared", help="separate: one machine and kernel a node (tcg)")
