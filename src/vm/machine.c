@@ -228,7 +228,7 @@ static int cpu_run_once(struct cpu *c, const struct exit_sink *sink, bool *start
 {
 	int err = vcpu_enter(&c->v);
 
-	if (err == -EAGAIN && c->m->c.topology.nodes > 1) {
+	if (err == -EAGAIN && c->m->c.hooks.irq) {
 		*starting = true;
 		err = vcpu_watch_start(&c->v);
 	} else if (err == -EINTR || err == -EAGAIN) {

@@ -41,7 +41,7 @@ struct machine_hooks {
 	 * -errno: give up, the VM stops. */
 	int (*io)(void *owner, vcpu_t from, enum bus_space space, uint64_t addr, void *data, unsigned bytes, bool write);
 	/* Something arrived in this node's LAPIC of a vCPU that runs elsewhere; or, a SIPI, of one that runs here, for its proxies elsewhere to know. Called on
-	 * the vCPU's thread; may wait. */
+	 * the vCPU's thread; may wait. NULL: all vCPUs are here for ever. */
 	void (*irq)(void *owner, vcpu_t to, struct proxy_irq irq);
 };
 

@@ -325,6 +325,35 @@ TEST(a_peer_that_does_not_take_its_pages_is_taken_for_lost)
 	bed_drop(&b);
 }
 
+/* It asks for more than its socket holds, says nothing more, and reads only when the pager has tried to send all of it. */
+TEST(a_peer_that_is_slow_gets_all_its_pages)
+{
+	enum { PAGES = 512, GRANT_BYTES = 8 + 8 + PAGE_BYTES };
+	const struct timeval patience = {.tv_sec = 20};
+	static uint8_t bytes[PAGES * GRANT_BYTES];
+
+	BED(b, 1, PAGES, 0, with_fake_peer);
+	for (unsigned page = 0; page < PAGES; page++)
+		*bed_word(&b, 0, page, 0) = page + 1;
+	for (unsigned page = 0; page < PAGES; page++) {
+		struct peer_page_get_s m = {.gfn = page};
+		size_t n = peer_put_page_get_s(&m, bytes, sizeof bytes);
+
+		CHECK_EQ(send(fake_peer, bytes, n, MSG_NOSIGNAL), n);
+	}
+	BED_AWAIT(bed_stats(&b, 0).peer[1].messages_received == PAGES);
+	setsockopt(fake_peer, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+	for (size_t at = 0; at < sizeof bytes;) {
+		ssize_t n = recv(fake_peer, bytes + at, sizeof bytes - at, 0);
+
+		CHECK(n > 0);
+		at += (size_t)n;
+	}
+	CHECK_EQ(b.stop[0].calls, 0);
+	close(fake_peer);
+	bed_drop(&b);
+}
+
 TEST(a_burst_of_first_touches_does_not_run_out_of_holds)
 {
 	enum { PAGES = 16384 };
