@@ -1,22 +1,25 @@
 /* What busybox cannot do for the demo's job inside the guest. Static, because the guest has no libraries.
  *
  *   guest-tool now                    print the monotonic clock, in seconds
- *   guest-tool at SECONDS             the same, once it is that late
+ *   guest-tool job SECONDS BOX DATA   once it is that late, run 'BOX gzip -c DATA >DATA.gz', then 'BOX sha256sum DATA DATA.gz >DATA.sums'; print when
+ *                                     that began and when it ended
  *   guest-tool fill PERCENT LAST_CPU  test memory: one thread on every vCPU fills so much of what its NUMA node has free with words that tell where
  *                                     they are, verifies all of its own, and then a sample of its neighbour's, whose pages lie on another node if
  *                                     the neighbour does. Prints 'demo| fill BYTES WRONG SECONDS'
  *
  *   guest-tool pages GFN...           what the kernel uses these pages of guest memory for: 'demo| page GFN KIND' for each
  *
- * exit: 0 all words right, 1 some wrong, 2 usage or no memory */
+ * exit: 0 all words right, 1 some wrong, or a program failed, 2 usage or no memory */
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -197,6 +200,37 @@ static void sleep_until(double seconds)
 		;
 }
 
+/* Run a program with its output in 'file'. Returns whether it ended well. */
+static bool program(const char *file, char *const argv[])
+{
+	int status = -1;
+	pid_t pid = vfork();
+
+	if (pid == 0) {
+		int fd = open(file, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+
+		if (fd >= 0 && dup2(fd, STDOUT_FILENO) >= 0)
+			execv(argv[0], argv);
+		_exit(127);
+	}
+	return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
+}
+
+static int job(double at, char *box, char *data)
+{
+	char packed[256], sums[256];
+	double from;
+
+	snprintf(packed, sizeof packed, "%s.gz", data);
+	snprintf(sums, sizeof sums, "%s.sums", data);
+	sleep_until(at);
+	from = now();
+	if (!program(packed, (char *[]){box, "gzip", "-c", data, NULL}) || !program(sums, (char *[]){box, "sha256sum", data, packed, NULL}))
+		return 1;
+	printf("%.4f %.4f\n", from, now());
+	return 0;
+}
+
 static const char *kind(uint64_t flags)
 {
 	static const struct { unsigned bit; const char *name; } kinds[] = { /* linux/kernel-page-flags.h and, for reserved, Documentation/admin-guide/mm/pagemap */
@@ -228,11 +262,8 @@ int main(int argc, char **argv)
 		printf("%.4f\n", now());
 		return 0;
 	}
-	if (argc == 3 && strcmp(argv[1], "at") == 0) {
-		sleep_until(strtod(argv[2], NULL));
-		printf("%.4f\n", now());
-		return 0;
-	}
+	if (argc == 5 && strcmp(argv[1], "job") == 0)
+		return job(strtod(argv[2], NULL), argv[3], argv[4]);
 	if (argc == 4 && strcmp(argv[1], "fill") == 0)
 		return fill(strtoul(argv[2], NULL, 10), (unsigned)strtoul(argv[3], NULL, 10) + 1);
 	if (argc > 2 && strcmp(argv[1], "pages") == 0)
