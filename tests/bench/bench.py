@@ -82,7 +82,7 @@ def run_vms(options, progress, plan, *words):
 def measure_jobs(options, progress, nodes, target):
     progress.say(f"independent jobs on {nodes} nodes")
     # Long jobs, for which the memory of one node suffices. More nodes have less data each, from a text of one size: rounds make up for that.
-    size = ["--memory", "112", "--lend", "160", "--rounds", "20"] if nodes == 2 else ["--memory", "64", "--lend", "96", "--rounds", "24"]
+    size = ["--memory", "112", "--lend", "160", "--rounds", "28"] if nodes == 2 else ["--memory", "64", "--lend", "96", "--rounds", "24"]
     runs, _ = run_vms(options, progress, demo.vms, "--nodes", str(nodes), "--fill", "0", *size)
     gain = report.speed_up(runs["spread"], runs["packed"])
     yield Figure("jobs", f"{nodes} nodes over overcommitment", gain, "x", target, f"{runs['spread'].jobs_s():.2f} s against {runs['packed'].jobs_s():.2f} s")

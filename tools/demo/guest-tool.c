@@ -1,7 +1,7 @@
 /* What busybox cannot do for the demo's job inside the guest. Static, because the guest has no libraries.
  *
  *   guest-tool now                    print the monotonic clock, in seconds
- *   guest-tool job SECONDS BOX DATA   once it is that late, run 'BOX gzip -c DATA >DATA.gz', then 'BOX sha256sum DATA DATA.gz >DATA.sums'; print when
+ *   guest-tool job SECONDS BOX DATA   once it is that late, run 'BOX gzip -c DATA >DATA.gz', then 'BOX sha256sum DATA.gz >DATA.sums'; print when
  *                                     that began and when it ended
  *   guest-tool fill PERCENT LAST_CPU  test memory: one thread on every vCPU fills so much of what its NUMA node has free with words that tell where
  *                                     they are, verifies all of its own, and then a sample of its neighbour's, whose pages lie on another node if
@@ -225,7 +225,7 @@ static int job(double at, char *box, char *data)
 	snprintf(sums, sizeof sums, "%s.sums", data);
 	sleep_until(at);
 	from = now();
-	if (!program(packed, (char *[]){box, "gzip", "-c", data, NULL}) || !program(sums, (char *[]){box, "sha256sum", data, packed, NULL}))
+	if (!program(packed, (char *[]){box, "gzip", "-c", data, NULL}) || !program(sums, (char *[]){box, "sha256sum", packed, NULL}))
 		return 1;
 	printf("%.4f %.4f\n", from, now());
 	return 0;
