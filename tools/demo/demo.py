@@ -75,14 +75,17 @@ def build(options, progress):
 
 
 def make_data(folder, cpus, room):
-    """Distinct real text for each vCPU: the project's own sources, dealt out in turns."""
+    """Distinct real text for each vCPU, as much for each: the project's own sources, dealt out in turns."""
     names = sorted(glob.glob(os.path.join(TREE, "src/*/*.[ch]")) + glob.glob(os.path.join(TREE, "tests/*/*.[ch]")))
-    for cpu in range(cpus):
-        with open(os.path.join(folder, f"data.{cpu}"), "wb") as out:
+    paths = [os.path.join(folder, f"data.{cpu}") for cpu in range(cpus)]
+    for cpu, path in enumerate(paths):
+        with open(path, "wb") as out:
             for name in names[cpu::cpus]:
                 with open(name, "rb") as f:
                     out.write(f.read())
-            out.truncate(min(out.tell(), room))
+    size = min(room, *map(os.path.getsize, paths))
+    for path in paths:
+        os.truncate(path, size)
 
 
 def expected_sum(busybox, folder, name, rounds):
