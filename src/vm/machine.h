@@ -1,8 +1,8 @@
 /* One fragment's part of a virtual machine: KVM's VM, its memory slots, its vCPUs with their threads, and (on the devices' node) the devices.
  *
  * Every node creates all vCPUs. Those in vcpus_here run the guest; the others are proxies (vm/proxy.h) that turn what arrives for
- * them into hooks.irq. PIO and MMIO of a vCPU on a node without the devices become hooks.io. On a single node no hook but 'end' and 'console'
- * is ever called.
+ * them into hooks.irq. PIO and MMIO of a vCPU on a node without the devices become hooks.io. On a single node hooks.io is never
+ * called, and hooks.irq has nobody to tell.
  *
  *   machine_open -> machine_enter_at (on the node of vCPU 0) -> machine_start -> ... -> machine_stop -> machine_close
  *
@@ -63,9 +63,9 @@ void machine_close(struct machine *m);
 /* Where vCPU 0 starts (from boot_load). On its node, before machine_start. */
 int machine_enter_at(struct machine *m, const struct boot_entry *e, struct failure *f) MUST_CHECK;
 
-/* Guest TSC = machine_clock() + offset on every vCPU here. Before start: at once. Afterwards all vCPUs here are kicked out, and do it when all are out (vm/rendezvous.h);
- * if the clock goes back they wait so long, so that no CPU sees it. One of them may wait for a page too long: then nothing changes, as machine_tsc_offset()
- * tells, and the caller tries again. -EBUSY: they are still at it; else -errno of KVM. One thread at a time. */
+/* Guest TSC = this host's TSC, scaled, + offset on every vCPU here. Before start: at once. Afterwards all vCPUs here are kicked out, and do it when all are
+ * out (vm/rendezvous.h); if the clock goes back they wait so long, so that no CPU sees it. One of them may wait for a page too long: then nothing changes, as
+ * machine_tsc_offset() tells, and the caller tries again. -EBUSY: they are still at it; else -errno of KVM. One thread at a time. */
 int machine_set_tsc_offset(struct machine *m, uint64_t offset) MUST_CHECK;
 uint64_t machine_tsc_offset(const struct machine *m);
 
@@ -83,7 +83,7 @@ void machine_leave(struct machine *m);
 void machine_stop(struct machine *m);
 
 /* Inject into a vCPU that runs here what its proxy caught elsewhere (x2APIC id = vCPU index). For one that does not: only a SIPI means something, namely that the
- * vCPU was started through another node, which its proxy here must know. Any thread, never waits. -EINVAL: neither. */
+ * vCPU was started, which its proxy here must know. Any thread, never waits. -EINVAL: neither. */
 int machine_deliver(struct machine *m, vcpu_t to, struct proxy_irq irq) MUST_CHECK;
 
 /* An access another node sent here because the devices are here. Any thread that may wait for the bus lock. */

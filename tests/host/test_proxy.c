@@ -77,8 +77,10 @@ static bool rig_open(struct rig *g)
 {
 	struct kvm_enable_cap x2 = {.cap = KVM_CAP_X2APIC_API, .args = {KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK}};
 	struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {24}};
+	struct sigaction kick = {.sa_handler = on_kick};
 	struct kvm_userspace_memory_region slot;
 
+	sigaction(SIGUSR1, &kick, NULL);
 	g->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (g->kvm < 0)
 		return false;
@@ -142,10 +144,8 @@ static void rig_close(struct rig *g)
 
 TEST(a_proxy_catches_vectors_nmi_init_and_sipi)
 {
-	struct sigaction kick = {.sa_handler = on_kick};
 	struct rig g = {0};
 
-	sigaction(SIGUSR1, &kick, NULL);
 	if (access("/dev/kvm", R_OK | W_OK))
 		SKIP("no usable /dev/kvm on this host");
 	CHECK(rig_open(&g));
@@ -175,10 +175,8 @@ TEST(a_proxy_catches_vectors_nmi_init_and_sipi)
 /* As on a third node: INIT and SIPI never come by. What came before the news of the start is kept; a later start is caught. */
 TEST(a_proxy_of_a_cpu_started_elsewhere_catches_all_that_comes)
 {
-	struct sigaction kick = {.sa_handler = on_kick};
 	struct rig g = {0};
 
-	sigaction(SIGUSR1, &kick, NULL);
 	if (access("/dev/kvm", R_OK | W_OK))
 		SKIP("no usable /dev/kvm on this host");
 	CHECK(rig_open(&g));
