@@ -17,6 +17,7 @@ static int text_msg(const char *text, struct page_event *ev)
 
 	if (sscanf(text, "%u:%15s %15s", &from, msg, bytes) < 2)
 		return -1;
+	ev->exclusive = strcmp(bytes, "exclusive") == 0;
 	ev->kind = PAGE_EV_MSG;
 	ev->from = (node_t){(uint8_t)from};
 	for (unsigned b = PAGE_NONE; b <= PAGE_DATA_IN; b++)
@@ -45,7 +46,7 @@ const char *page_text_of_event(const struct page_event *ev, char to[PAGE_TEXT_BY
 {
 	if (ev->kind != PAGE_EV_MSG)
 		return local_events[ev->kind];
-	snprintf(to, PAGE_TEXT_BYTES, "%u:%s%s", ev->from.v, page_msg_name(ev->msg), bytes_names[ev->bytes]);
+	snprintf(to, PAGE_TEXT_BYTES, "%u:%s%s%s", ev->from.v, page_msg_name(ev->msg), bytes_names[ev->bytes], ev->exclusive ? " exclusive" : "");
 	return to;
 }
 

@@ -7,8 +7,7 @@
 
 static const uint8_t zero_page[PAGE_BYTES] __attribute__((aligned(PAGE_BYTES)));
 
-/* Where the bytes of an action are; NULL: nowhere, or all zero. *form becomes what travels. */
-static const uint8_t *deed_bytes(const struct engine *e, enum page_bytes bytes, const uint8_t *data, enum page_bytes *form)
+const uint8_t *deed_bytes(const struct engine *e, enum page_bytes bytes, const uint8_t *data, enum page_bytes *form)
 {
 	*form = bytes;
 	if (bytes == PAGE_TAKEN)

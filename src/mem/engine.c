@@ -73,7 +73,8 @@ static int engine_tables(struct engine *e)
 	e->dir = table_new(e->pages, sizeof e->dir[0]);
 	e->note = table_new(e->pages, sizeof e->note[0]);
 	e->hot = table_new(e->pages, sizeof e->hot[0]);
-	if (!e->page || !e->dir || !e->note || !e->hot)
+	e->migrate = table_new(e->pages, sizeof e->migrate[0]);
+	if (!e->page || !e->dir || !e->note || !e->hot || !e->migrate)
 		return -ENOMEM;
 	return cache_init(&e->cache, e->pages, e->config.cache_bytes >> PAGE_SHIFT);
 }
@@ -139,6 +140,7 @@ void engine_fini(struct engine *e)
 	table_drop(e->dir, e->pages, sizeof e->dir[0]);
 	table_drop(e->note, e->pages, sizeof e->note[0]);
 	table_drop(e->hot, e->pages, sizeof e->hot[0]);
+	table_drop(e->migrate, e->pages, sizeof e->migrate[0]);
 	cache_fini(&e->cache);
 	e->config.nodes = 0;
 }
@@ -205,8 +207,51 @@ static void engine_hold_room(struct engine *e)
 	}
 }
 
+/* Migratory pages, at their home (mem/migrate.h). */
+
+/* The owner's bytes are here. */
+static void engine_verify(struct engine *e, uint64_t page, node_t owner, const uint8_t *bytes)
+{
+	bool changed;
+
+	if (!migrate_watched(&e->migrate[page], owner))
+		return;
+	migrate_back(&e->migrate[page], migrate_print(bytes), &changed);
+	tally_add(&e->tally.migratory_unused, !changed);
+}
+
+/* Before a step: what does the event tell, and should a read be served as a write? */
+static void engine_learn(struct engine *e, uint64_t page, struct page_event *ev, const uint8_t *data)
+{
+	const struct page_dir *d = &e->dir[page];
+	node_t who = ev->kind == PAGE_EV_MSG ? ev->from : e->config.self;
+	bool asks = ev->kind == PAGE_EV_MSG ? ev->msg == PAGE_GET_M : ev->kind == PAGE_EV_WRITE && e->page[page].pending == PAGE_IDLE;
+
+	if (ev->kind == PAGE_EV_MSG && (ev->msg == PAGE_DATA || ev->msg == PAGE_WRITE_BACK))
+		engine_verify(e, page, who, data);
+	else if (asks && !d->serving && d->sharers & 1u << who.v)
+		migrate_upgrade(&e->migrate[page], who, d->sharers, e->config.self);
+	else if (ev->kind == PAGE_EV_MSG && ev->msg == PAGE_GET_S && !e->config.migrate_off)
+		ev->exclusive = migrate_read(&e->migrate[page], who);
+}
+
+/* After an action: to whom did the page go, and with which bytes? */
+static void engine_watch(struct engine *e, uint64_t page, const struct page_action *a, const uint8_t *data)
+{
+	bool sent = a->kind == PAGE_DO_SEND && a->msg == PAGE_GRANT_M, kept = a->kind == PAGE_DO_INSTALL && a->state == PAGE_M;
+	enum page_bytes form;
+
+	if (a->kind == PAGE_DO_TAKE)
+		engine_verify(e, page, e->config.self, e->taken_zero ? NULL : e->taken);
+	if (!(sent || kept || a->kind == PAGE_DO_UPGRADE) || !migrate_granted(&e->migrate[page], sent ? a->to : e->config.self))
+		return;
+	tally_add(&e->tally.migratory, 1);
+	if (a->kind != PAGE_DO_UPGRADE)
+		migrate_watch(&e->migrate[page], migrate_print(deed_bytes(e, a->bytes, data, &form)));
+}
+
 /* Decide and do. -EPROTO: the message may not be; nothing was done. */
-static int engine_step(struct engine *e, uint64_t page, const struct page_event *ev, const uint8_t *data)
+static int engine_step(struct engine *e, uint64_t page, struct page_event *ev, const uint8_t *data)
 {
 	node_t home = ram_page_home(e->config.ram, page);
 	bool here = node_eq(home, e->config.self);
@@ -218,12 +263,17 @@ static int engine_step(struct engine *e, uint64_t page, const struct page_event 
 	if (engine_failed(e))
 		return 0;
 	was = e->page[page];
+	if (here)
+		engine_learn(e, page, ev, data);
 	err = page_step(&e->page[page], here ? &e->dir[page] : NULL, e->config.self, home, ev, &todo);
 	if (err)
 		return err;
 	e->waking = (struct hold_for){0};
-	for (unsigned i = 0; i < todo.n && !engine_failed(e); i++)
+	for (unsigned i = 0; i < todo.n && !engine_failed(e); i++) {
 		deed_do(e, page, &todo.at[i], data);
+		if (here)
+			engine_watch(e, page, &todo.at[i], data);
+	}
 	engine_account(e, page, here, was);
 	return 0;
 }
@@ -323,6 +373,16 @@ static bool engine_fresh(const struct engine *e, uint64_t page)
 	return engine_homed_here(e, page) && e->page[page].state == PAGE_I && !e->dir[page].touched;
 }
 
+/* What a fault on a page asks for. */
+static enum page_event_kind engine_asks(struct engine *e, uint64_t page, bool write)
+{
+	bool first = engine_homed_here(e, page) && e->page[page].state == PAGE_I && e->page[page].pending == PAGE_IDLE;
+
+	if (!write && first && !e->config.migrate_off)
+		write = migrate_read(&e->migrate[page], e->config.self);
+	return write || engine_fresh(e, page) ? PAGE_EV_WRITE : PAGE_EV_READ;
+}
+
 /* Count a fault that page_step() has taken, and note for whom a request went out. */
 static void engine_classify(struct engine *e, const struct uffd_fault *f, struct page was, bool touched)
 {
@@ -396,7 +456,7 @@ static void engine_fault(struct engine *e, const struct uffd_fault *f)
 			engine_fail(e, STOP_NODE_ERROR, e->config.self, "its kernel refused to wake a thread");
 		return;
 	}
-	engine_local(e, f->page, f->write || engine_fresh(e, f->page) ? PAGE_EV_WRITE : PAGE_EV_READ);
+	engine_local(e, f->page, engine_asks(e, f->page, f->write));
 	engine_classify(e, f, was, touched);
 	engine_stream(e, f->page, f->write);
 }

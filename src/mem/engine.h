@@ -9,6 +9,7 @@
 
 #include "mem/cache.h"
 #include "mem/hold.h"
+#include "mem/migrate.h"
 #include "mem/pager.h"
 #include "mem/stream.h"
 #include "mem/uffd.h"
@@ -54,9 +55,10 @@ struct engine {
 	struct link *link[NODES_MAX];
 	uint16_t unsent, stuck; /* links with something queued this round; links whose kernel buffer is full (wait for POLLOUT) */
 
-	struct page *page; /* these four by dense page number; memory is taken as pages are used */
+	struct page *page; /* these five by dense page number; memory is taken as pages are used */
 	struct page_dir *dir;
 	struct engine_note *note;
+	struct migrate *migrate; /* of pages homed here */
 	_Atomic uint16_t *hot; /* waits for another node; read by any thread */
 
 	struct cache cache;
@@ -104,6 +106,8 @@ void engine_farewell(struct engine *e);
 
 /* Carry out one action for a page (mem/deed.c). data: bytes of the message being handled, if any. */
 void deed_do(struct engine *e, uint64_t page, const struct page_action *a, const uint8_t *data);
+/* Where the bytes of an action are; NULL: nowhere, or all zero. *form becomes what travels. */
+const uint8_t *deed_bytes(const struct engine *e, enum page_bytes bytes, const uint8_t *data, enum page_bytes *form);
 
 uint64_t engine_clock_ns(void);
 /* CPU time of a thread of this process; UINT64_MAX when it is gone. */

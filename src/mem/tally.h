@@ -26,6 +26,8 @@
 	C(holds_extended, "holds that went on because the thread had not got a CPU yet") \
 	C(upgrade_grants, "upgrades granted without data") \
 	C(zero_grants, "grants received as a flag instead of 4 KiB") \
+	C(migratory, "pages homed here that were granted writable to a reader") \
+	C(migratory_unused, "such pages that came back as they went") \
 	C(drops, "shared frames given up to stay within the cache budget") \
 	C(write_backs, "modified frames sent home for the same reason") \
 	C(rounds, "turns of the pager's loop that had work") \

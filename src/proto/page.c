@@ -209,6 +209,8 @@ static void page_granted_s(struct step *s, enum page_bytes bytes)
 
 static void page_granted_m(struct step *s, enum page_bytes bytes)
 {
+	bool waited = s->p->pending != PAGE_PREFETCHING;
+
 	s->p->pending = PAGE_IDLE;
 	if (bytes == PAGE_NONE) {
 		act(s, PAGE_DO_UPGRADE);
@@ -216,7 +218,8 @@ static void page_granted_m(struct step *s, enum page_bytes bytes)
 	} else {
 		act_install(s, PAGE_M, bytes);
 	}
-	act_hold(s);
+	if (waited)
+		act_hold(s);
 }
 
 /* The home: one request at a time. */
@@ -429,7 +432,7 @@ static bool may_send_to_home(const struct step *s, const struct page_event *ev)
 static bool may_send_from_home(const struct step *s, const struct page_event *ev)
 {
 	const struct page *p = s->p;
-	bool reading = p->pending == PAGE_READING || p->pending == PAGE_PREFETCHING;
+	bool asked = p->pending != PAGE_IDLE;
 
 	if (s->d || !node_eq(ev->from, s->home) || p->recalled)
 		return false;
@@ -440,9 +443,9 @@ static bool may_send_from_home(const struct step *s, const struct page_event *ev
 	case PAGE_FETCH_M:
 		return p->state != PAGE_S && ev->bytes == PAGE_NONE;
 	case PAGE_GRANT_S:
-		return reading && ev->bytes != PAGE_NONE;
+		return asked && p->pending != PAGE_WRITING && ev->bytes != PAGE_NONE;
 	case PAGE_GRANT_M:
-		return p->pending == PAGE_WRITING && (p->state == PAGE_S) == (ev->bytes == PAGE_NONE);
+		return asked && (p->state == PAGE_S) == (ev->bytes == PAGE_NONE);
 	default:
 		return false;
 	}
@@ -453,7 +456,7 @@ static void page_message(struct step *s, const struct page_event *ev)
 	switch (ev->msg) {
 	case PAGE_GET_S:
 	case PAGE_GET_M:
-		dir_request(s, ev->from, ev->msg == PAGE_GET_M);
+		dir_request(s, ev->from, ev->msg == PAGE_GET_M || ev->exclusive);
 		break;
 	case PAGE_DROP:
 		dir_drop(s, ev->from);

@@ -4,7 +4,7 @@
  * other nodes never speak to each other about it. The transport delivers in order per pair of nodes (contract, not hope).
  *
  *            write fault: get_m                  (at the home the same requests are made of the directory in-process)
- *      I ------------------------> M
+ *      I ------------------------> M         (a read may come out here, too: the home may grant a get_s as if it were a get_m)
  *      | read fault: get_s       ^ |  fetch_s: protect, take, answer data, stay S
  *      v                         | |  fetch_m: protect, take, zap, answer data, go I
  *      S ------------------------' |  evict: protect, take, zap, write_back, go I
@@ -30,9 +30,11 @@
  * A hold begins with every grant somebody waits for, so that the faulting instruction can retire; a prefetched page that nobody waited for is
  * not held: it may be taken or evicted at once.
  *
+ * A page that node after node reads and then writes (migratory data) costs each a read and an upgrade. Who drives the home's machine may see that
+ * and have reads served as writes ('exclusive' of an event); which reads, is policy (mem/migrate.h): the invariants hold whatever is chosen.
+ *
  * Room left: a memory-only DISCARD (free page reporting: "these bytes are worth nothing") is a write-back of zeros without the bytes, legal for
- * the owner only. Later, with figures: Exclusive for first reads of untouched pages (spares the upgrade of read-then-write), and
- * granting M for a read of migratory data.
+ * the owner only.
  *
  * Invariants (cited by tests as I1..):
  *  I1  one writer: if any node holds M, no other node holds M or S.
@@ -84,6 +86,7 @@ struct page_event {
 	enum page_msg msg;      /* PAGE_EV_MSG */
 	node_t from;            /* PAGE_EV_MSG */
 	enum page_bytes bytes;  /* PAGE_EV_MSG: PAGE_NONE, PAGE_ZERO or PAGE_DATA_IN */
+	bool exclusive;         /* PAGE_GET_S: serve it as if it were PAGE_GET_M. Says nothing elsewhere */
 };
 
 /* What the driver must do, in order. Waiters that are woken retry their access; if it faults again, that is a new event. */
@@ -115,8 +118,8 @@ struct page_actions {
 /* Why a node waits for the home. At most one request is in flight (I3). */
 enum page_pending {
 	PAGE_IDLE,
-	PAGE_PREFETCHING, /* get_s, nobody waits for it */
-	PAGE_READING,     /* get_s, somebody waits (a writer too, if it came later: it faults again once the page is S) */
+	PAGE_PREFETCHING, /* get_s, nobody waits for it; granted S or M */
+	PAGE_READING,     /* get_s, somebody waits (a writer too, if it came later: it faults again if the page comes S); granted S or M */
 	PAGE_WRITING,     /* get_m */
 };
 

@@ -158,13 +158,14 @@ end;
 
 procedure granted_m(n: Node; bytes: Bytes; fresh: boolean);
 begin
+  assert "I7 only what was asked for is granted" pending[n] != idle;
   if bytes = none then
     assert "only a copy can be upgraded" state[n] = S;
     state[n] := M;
   else
     install(n, M, bytes, fresh);
   end;
-  hold(n);
+  if pending[n] != prefetching then hold(n); end;
   pending[n] := idle;
 end;
 
@@ -318,6 +319,15 @@ ruleset n: Node do
   var l: Letter;
   begin
     l := up[n][0];
+    shift_up(n);
+    home_takes(n, l);
+  end;
+
+  rule "home takes a read for a write" ups[n] > 0 & up[n][0].kind = get_s ==>
+  var l: Letter;
+  begin
+    l := up[n][0];
+    l.kind := get_m;
     shift_up(n);
     home_takes(n, l);
   end;

@@ -34,7 +34,11 @@ static void channel_moves(const struct channel *ch, struct move m, bool disorder
 {
 	for (uint8_t i = 0; i < (disorder || ch->n == 0 ? ch->n : 1); i++) {
 		m.index = i;
+		m.exclusive = 0;
 		move_add(moves, n, m);
+		m.exclusive = 1;
+		if (ch->at[i].msg == PAGE_GET_S && m.kind == MOVE_UP)
+			move_add(moves, n, m);
 	}
 }
 
@@ -238,6 +242,7 @@ const char *cluster_apply(struct cluster *c, const struct move *m, char *did)
 	in = channel_take(m->kind == MOVE_UP ? &c->up[m->node] : &c->down[m->node], m->index);
 	ev.msg = (enum page_msg)in.msg;
 	ev.bytes = (enum page_bytes)in.bytes;
+	ev.exclusive = m->exclusive;
 	return node_step(c, m->kind == MOVE_UP ? 0 : m->node, &ev, in, did);
 }
 

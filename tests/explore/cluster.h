@@ -37,13 +37,13 @@ struct cluster {
 
 enum move_kind {
 	MOVE_LOCAL,   /* an event of node 'node' that is no message */
-	MOVE_UP,      /* the home takes letter 'index' from 'node' */
+	MOVE_UP,      /* the home takes letter 'index' from 'node'; a read may be served as a write ('exclusive') */
 	MOVE_DOWN,    /* 'node' takes letter 'index' from the home */
 	MOVE_RETIRE,  /* a write retires at 'node', leaving zeros or not */
 };
 
 struct move {
-	uint8_t kind, node, index, event, zero;
+	uint8_t kind, node, index, event, zero, exclusive;
 };
 
 void cluster_init(struct cluster *c, unsigned nodes);

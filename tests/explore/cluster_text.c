@@ -131,7 +131,8 @@ const char *cluster_text_of_move(const struct cluster *before, const struct move
 		return to;
 	}
 	if (m->kind != MOVE_LOCAL)
-		ev = (struct page_event){.kind = PAGE_EV_MSG, .from = {at_home ? m->node : 0}, .msg = (enum page_msg)l->msg, .bytes = (enum page_bytes)l->bytes};
+		ev = (struct page_event){.kind = PAGE_EV_MSG, .from = {at_home ? m->node : 0}, .msg = (enum page_msg)l->msg, .bytes = (enum page_bytes)l->bytes,
+			.exclusive = m->exclusive};
 	snprintf(to, CLUSTER_TEXT_BYTES, "node %u: %s%s", at_home ? 0 : m->node, page_text_of_event(&ev, event), m->index ? " (overtaking)" : "");
 	return to;
 }

@@ -37,7 +37,9 @@ PAGE_MUTANTS = [
      "if (s->p->held > 1)\n\t\ts->p->recalled = (uint8_t)(1 + msg); /* I9 */\n\telse if"),
     ("recall lost at the hold's end", "if (s->p->held || !recalled)", "if (s->p->held || recalled)"),
     ("second hold ends with the first", "s->p->held++;", "s->p->held = 1;"),
-    ("grant of a read is not held", "if (waited)\n\t\tact_hold(s);", "if (!waited)\n\t\tact_hold(s);"),
+    ("grant of a read is not held", "may have come since */\n\tif (waited)", "may have come since */\n\tif (!waited)"),
+    ("writable grant of a read is not held", "act_install(s, PAGE_M, bytes);\n\t}\n\tif (waited)", "act_install(s, PAGE_M, bytes);\n\t}\n\tif (!waited)"),
+    ("writable grant of a read is refused", "return asked && (p->state == PAGE_S)", "return p->pending == PAGE_WRITING && (p->state == PAGE_S)"),
     ("waiters not woken after a write-back", "act(s, PAGE_DO_WAKE); /* at the home only", "(void)0; /* at the home only"),
     ("grant of a write leaves the request pending", "s->p->pending = PAGE_IDLE;\n\tif (bytes == PAGE_NONE)", "if (bytes == PAGE_NONE)"),
     ("home's hold ignored", "if (s->p->held) {\n\t\ts->p->recalled", "if (s->p->held > 2) {\n\t\ts->p->recalled"),
@@ -82,7 +84,7 @@ STOP_MUTANTS = [
 
 # source: (explorer's main, its other sources, arguments, mutants)
 SUBJECTS = {
-    "page": (["explore.c", "cluster.c", "cluster_text.c", "states.c", "fair.c", "../page_text.c"], ["--max-states", "2000000"], PAGE_MUTANTS),
+    "page": (["explore.c", "cluster.c", "cluster_text.c", "states.c", "fair.c", "../page_text.c"], ["--max-states", "3000000"], PAGE_MUTANTS),
     "stop": (["explore_stop.c", "states.c"], [], STOP_MUTANTS),
 }
 FLAGS = ["-std=gnu17", "-D_GNU_SOURCE", "-O1", "-w"]

@@ -2,7 +2,7 @@
  * ask its driver for something that cannot be done or that breaks I4, I9 or I10; what a lying peer can reach is only its own page's bytes.
  *
  * Input: the first byte chooses who we are (bit 7: the home; else node 1 of home 0); then an event each from two bytes: kind and message,
- * sender and bytes. Seeds are stories of honest peers. */
+ * sender, whether a read is served as a write (bit 5), and bytes. Seeds are stories of honest peers. */
 #include "tests/fuzz/fuzz.h"
 
 #include "base/ensure.h"
@@ -134,6 +134,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 			.msg = (enum page_msg)(data[i] & 15),
 			.from = {data[i + 1] & 31},
 			.bytes = (enum page_bytes)(data[i + 1] >> 6),
+			.exclusive = data[i + 1] & 32,
 		};
 
 		rig_step(&r, &ev);
@@ -147,6 +148,8 @@ static const char *const stories[][16] = {
 	{"home 3", "1:get_m", "2:get_m", "1:write_back zero", "1:ack", "read", "2:data data", "write", "2:ack", "1:get_s", "hold_end", "hold_end", "2:get_s"},
 	{"home 15", "prefetch", "1:get_m", "1:get_s", "14:get_s", "1:data zero", "14:drop", "1:drop", "write"},
 	{"node 1", "read", "0:grant_s data", "write", "0:inv", "hold_end", "0:grant_m data", "0:fetch_s", "hold_end", "0:inv"},
+	{"home 0", "write", "1:get_s exclusive", "2:get_s exclusive", "hold_end", "1:data data", "read", "2:write_back data", "2:ack"},
+	{"node 1", "read", "0:grant_m data", "0:fetch_m", "hold_end", "prefetch", "0:grant_m zero", "0:fetch_s"},
 	{"node 1", "prefetch", "0:grant_s zero", "write", "0:grant_m", "hold_end", "evict", "0:fetch_m", "write", "0:grant_m zero", "0:fetch_m", "hold_end"},
 };
 
@@ -167,7 +170,7 @@ size_t fuzz_seed(unsigned n, uint8_t *to, size_t room)
 
 		ensure(page_text_event(stories[n][i], &ev) == 0);
 		to[bytes++] = (uint8_t)(ev.kind << 4 | ev.msg);
-		to[bytes++] = (uint8_t)(ev.from.v | ev.bytes << 6);
+		to[bytes++] = (uint8_t)(ev.from.v | (unsigned)ev.exclusive << 5 | (unsigned)ev.bytes << 6);
 	}
 	return bytes;
 }

@@ -39,6 +39,8 @@ MUTANTS = [
      "if (err == 1)\n\t\tengine_fail(e, STOP_LOST, from, \"the page stream to it ended"),
     ("engine.c", "the others are not told why", "if (link_queue(e->link[i], text, n, NULL) == 0", "if (false && link_queue(e->link[i], text, n, NULL) == 0"),
     ("engine.c", "holds never end", "engine_local(e, h->page, PAGE_EV_HOLD_END);\n}", "}"),
+    ("engine.c", "no read is served as a write", "ev->exclusive = migrate_read(&e->migrate[page], who);", "ev->exclusive = false;"),
+    ("migrate.c", "a wrong guess is not noticed", "*changed = print != m->print;", "*changed = true;"),
     ("pager.c", "the timer for holds is not set", "uint64_t due_ns = engine_due_ns(&p->engine);", "uint64_t due_ns = UINT64_MAX;"),
     ("pager.c", "a stuck link is not watched", "change & 1u << n && pager_watch", "false && pager_watch"),
     ("pager.c", "on_stop is called after a freeze", "&p->freeze, &none, FREEZE_CLAIMED) && e->config.on_stop", "&p->freeze, &none, FREEZE_CLAIMED) || e->config.on_stop"),

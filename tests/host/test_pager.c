@@ -67,6 +67,40 @@ TEST(an_upgrade_carries_no_bytes)
 	bed_drop(&b);
 }
 
+/* Both nodes add to a word in turns: once the home has seen the pattern, each turn takes one fault and not two. */
+TEST(a_page_that_migrates_costs_one_fault_a_turn)
+{
+	BED(b, 2, 16, 0, no_prefetch);
+	for (unsigned turn = 0; turn < 100; turn++)
+		for (unsigned n = 0; n < 2; n++) {
+			uint64_t seen = *bed_word(&b, n, 20, 0); /* homed at node 1 */
+
+			CHECK_EQ(seen, turn * 2 + n);
+			*bed_word(&b, n, 20, 0) = seen + 1;
+		}
+	CHECK(BED_SUM(&b, upgrades) <= 3);
+	CHECK(BED_SUM(&b, reads) >= 195);
+	CHECK(bed_stats(&b, 1).migratory >= 190);
+	CHECK_EQ(bed_stats(&b, 1).migratory_unused, 0);
+	bed_drop(&b);
+}
+
+/* ... and when nobody writes any more, the readers share it again. */
+TEST(a_page_that_has_settled_is_shared_again)
+{
+	BED(b, 2, 16, 0, no_prefetch);
+	for (unsigned turn = 0; turn < 20; turn++)
+		for (unsigned n = 0; n < 2; n++)
+			*bed_word(&b, n, 20, 0) = *bed_word(&b, n, 20, 0) + 1;
+	uint64_t reads = BED_SUM(&b, reads);
+	for (unsigned turn = 0; turn < 100; turn++)
+		for (unsigned n = 0; n < 2; n++)
+			CHECK_EQ(*bed_word(&b, n, 20, 0), 40);
+	CHECK(BED_SUM(&b, reads) - reads <= 4);
+	CHECK(bed_stats(&b, 1).migratory_unused >= 1);
+	bed_drop(&b);
+}
+
 TEST(zero_pages_never_travel)
 {
 	BED(b, 2, 256, 0, no_prefetch);

@@ -156,6 +156,7 @@ void node_take(struct sim *s, const struct sim_event *e)
 {
 	struct page_event ev = {.kind = PAGE_EV_MSG, .msg = e->msg, .from = {e->from}, .bytes = e->bytes};
 
+	ev.exclusive = e->msg == PAGE_GET_S && sim_random(s, 3) == 0; /* any policy will do */
 	if (s->node[e->node].crashed)
 		return;
 	if (e->stop)

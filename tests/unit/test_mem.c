@@ -2,6 +2,7 @@
 #include "mem/cache.h"
 #include "mem/hold.h"
 #include "mem/letter.h"
+#include "mem/migrate.h"
 #include "mem/stream.h"
 #include "tests/test.h"
 
@@ -124,6 +125,67 @@ TEST(the_cache_queue_turns)
 }
 
 /* Every message and form that the wire knows comes back as it went. */
+/* Home 0; node n reads (the page is shared by then) and asks to write. */
+static void migrate_turn(struct migrate *m, uint8_t n, uint16_t others)
+{
+	migrate_upgrade(m, (node_t){n}, (uint16_t)(1u << n | 1u | others), (node_t){0});
+	(void)migrate_granted(m, (node_t){n});
+}
+
+TEST(a_page_read_and_written_in_turns_migrates)
+{
+	struct migrate m = {0};
+
+	CHECK(!migrate_read(&m, (node_t){1}));
+	migrate_turn(&m, 1, 0); /* nobody wrote before: says nothing */
+	CHECK(!migrate_read(&m, (node_t){2}));
+	migrate_turn(&m, 2, 1u << 1);
+	CHECK(migrate_read(&m, (node_t){1}));
+	CHECK(migrate_granted(&m, (node_t){1}));
+	CHECK(!migrate_granted(&m, (node_t){3})); /* it asked to write */
+}
+
+TEST(a_page_that_one_writes_and_others_read_does_not)
+{
+	struct migrate m = {0};
+
+	for (unsigned i = 0; i < 8; i++) {
+		migrate_turn(&m, 1, 1u << 2);
+		CHECK(!migrate_read(&m, (node_t){2}));
+	}
+	m = (struct migrate){.owner = 1 + 3};
+	migrate_turn(&m, 1, 1u << 2 | 1u << 3); /* another reader besides the last writer */
+	CHECK(!migrate_read(&m, (node_t){2}));
+}
+
+TEST(a_reader_that_did_not_write_is_remembered)
+{
+	struct migrate m = {.score = 1};
+	bool changed;
+
+	CHECK(migrate_read(&m, (node_t){1}) && migrate_granted(&m, (node_t){1}));
+	migrate_watch(&m, 77);
+	CHECK(!migrate_watched(&m, (node_t){2}) && migrate_watched(&m, (node_t){1}));
+	migrate_back(&m, 78, &changed);
+	CHECK(changed && migrate_read(&m, (node_t){2}) && migrate_granted(&m, (node_t){2}));
+	migrate_watch(&m, 77);
+	migrate_back(&m, 77, &changed);
+	CHECK(!changed && !migrate_watched(&m, (node_t){2}) && !migrate_read(&m, (node_t){1}));
+}
+
+TEST(every_changed_bit_changes_a_page_print)
+{
+	uint8_t page[PAGE_BYTES] = {0};
+	uint32_t zero = migrate_print(page);
+
+	CHECK_EQ(migrate_print(NULL), zero);
+	for (unsigned bit = 0; bit < 8 * PAGE_BYTES; bit += 7) {
+		page[bit / 8] ^= (uint8_t)(1u << bit % 8);
+		CHECK(migrate_print(page) != zero && migrate_print(page) != 0);
+		page[bit / 8] = 0;
+	}
+}
+
 TEST(letters_come_back)
 {
 	static const struct { enum page_msg msg; enum page_bytes bytes; } all[] = {

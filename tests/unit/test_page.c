@@ -231,6 +231,25 @@ TEST(prefetch_somebody_waits_for_is_held)
 	DOES(&n1, "hold_end", "zap, ack>0");
 }
 
+/* Migratory data: the home serves a read as a write. */
+TEST(a_read_may_be_granted_writable)
+{
+	struct holder home = {0}, n1 = {.node = 1}, n2 = {.node = 2};
+
+	DOES(&home, "write", "install M zero, hold");
+	DOES(&home, "hold_end", "");
+	DOES(&n1, "read", "get_s>0");
+	DOES(&home, "1:get_s exclusive", "protect, take, zap, grant_m>1 taken");
+	DOES(&n1, "0:grant_m data", "install M data, hold");
+	DOES(&n1, "write", "wake");
+	DOES(&home, "2:get_s exclusive", "fetch_m>1");
+	DOES(&n2, "prefetch", "get_s>0");
+	DOES(&n1, "0:fetch_m", "");
+	DOES(&n1, "hold_end", "protect, take, zap, data>0 taken");
+	DOES(&home, "1:data data", "grant_m>2 data");
+	DOES(&n2, "0:grant_m data", "install M data"); /* nobody waits for a prefetched page: no hold */
+}
+
 TEST(upgrade_lost_to_another_writer_comes_with_bytes)
 {
 	struct holder n1 = {.node = 1};
@@ -292,7 +311,7 @@ TEST(holder_refuses_what_the_home_may_not_send)
 	REFUSES(&n1, "0:get_s");
 	REFUSES(&n1, "2:inv"); /* 2 is not the home */
 	DOES(&n1, "read", "get_s>0");
-	REFUSES(&n1, "0:grant_m data");
+	REFUSES(&n1, "0:grant_m");
 	REFUSES(&n1, "0:grant_s");
 	DOES(&n1, "0:grant_s data", "install S data, hold");
 	REFUSES(&n1, "0:fetch_s");
