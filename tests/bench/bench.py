@@ -85,7 +85,10 @@ def measure_jobs(options, progress, nodes, target):
     size = ["--memory", "112", "--lend", "160", "--rounds", "28"] if nodes == 2 else ["--memory", "64", "--lend", "96", "--rounds", "24"]
     runs, _ = run_vms(options, progress, demo.vms, "--nodes", str(nodes), "--fill", "0", *size)
     gain = report.speed_up(runs["spread"], runs["packed"])
-    yield Figure("jobs", f"{nodes} nodes over overcommitment", gain, "x", target, f"{runs['spread'].jobs_s():.2f} s against {runs['packed'].jobs_s():.2f} s")
+    spread = runs["spread"]
+    yield Figure("jobs", f"{nodes} nodes over overcommitment", gain, "x", target, f"{spread.jobs_s():.2f} s against {runs['packed'].jobs_s():.2f} s")
+    for what, key in [*((f"remote {k} faults", f"fault.{k}.count") for k in report.KINDS), ("interrupts between nodes", "bus.irqs_sent")]:
+        yield Figure("jobs", f"  {what} meanwhile, all nodes", spread.count(key, "jobs") - spread.count(key, "warm"))
 
 
 def boot_plan(options):

@@ -6,5 +6,5 @@ root=$1
 shift
 # shellcheck source=tests/guest/lab.sh
 . "$(dirname "$0")/lab.sh"
-need_lab daemon 2
-exec "$root/lab" --sim "$sim" --nodes 1 --lend cpus=2,memory=512M --share "$assets" -- "$root/tests/guest/daemon_cases.sh" "$assets" "$@"
+need_lab daemon
+exec "$root/lab" --nodes 1 --lend cpus=2,memory=512M --share "$assets" -- "$root/tests/guest/daemon_cases.sh" "$assets" "$@"

@@ -6,5 +6,5 @@ root=$1 nodes=$2
 shift 2
 # shellcheck source=tests/guest/lab.sh
 . "$(dirname "$0")/lab.sh"
-need_lab failure "$nodes"
+need_lab failure
 exec "$root/lab" --nodes "$nodes" --lend cpus=1,memory=512M --share "$assets" -- "$root/tests/guest/failure_cases.sh" "$assets" "$@"

@@ -8,7 +8,7 @@ case ${5:-} in drift) drift=1 ;; soak) soak=$6 ;; esac
 # shellcheck source=tests/guest/lab.sh
 . "$(dirname "$0")/lab.sh"
 fail() { echo "torture.sh: $*"; exit 1; }
-need_lab torture "$nodes"
+need_lab torture
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM

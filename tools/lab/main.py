@@ -284,7 +284,7 @@ def stop_kept(state):
 
 
 def choose(plan):
-    """Where to run: the host itself when its KVM is known to do, else QEMU for one node or separate kernels, else Bochs."""
+    """Where to run: the host itself when its KVM is known to do, else Bochs; QEMU for separate kernels."""
     if plan.kernels == "separate":
         if plan.sim not in (None, "tcg"):
             raise LabError("--kernels separate needs --sim tcg")
@@ -293,10 +293,7 @@ def choose(plan):
         able, why = host.probe(plan.build)
         if plan.verbose:
             print(f"lab: host: {why}", file=sys.stderr)
-        if able:
-            plan.sim = "host"
-        else:
-            plan.sim = "tcg" if plan.nodes == 1 else "bochs"
+        plan.sim = "host" if able else "bochs"
 
 
 def parse(argv):
@@ -305,7 +302,7 @@ def parse(argv):
     p.add_argument("--cpus-per-node", type=int, default=1, metavar="K", help="CPUs that each node is pinned to (default 1)")
     p.add_argument("--mips", type=int, metavar="N", help="bochs: million instructions that a simulated CPU does in a second of its own (default 200)")
     p.add_argument("--lend", default="", metavar="cpus=K,memory=M", help="what each node lends (default: its CPUs; 512M, or 1536M shared by more than 3)")
-    p.add_argument("--sim", choices=["bochs", "tcg", "host"], help="where nodes live (default: the host if its KVM will do, else tcg for one node, bochs for more)")
+    p.add_argument("--sim", choices=["bochs", "tcg", "host"], help="where nodes live (default: the host if its KVM will do, else bochs)")
     p.add_argument("--kernels", choices=["shared", "separate"], default="shared", help="separate: one machine and kernel a node (tcg)")
     p.add_argument("--share", action="append", default=[], metavar="DIR", help="show DIR inside, read-only, at the same path (repeatable)")
     p.add_argument("--with", dest="with_program", action="append", default=[], metavar="PROG", help="put a program of this host and its libraries inside (repeatable)")
