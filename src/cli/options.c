@@ -40,6 +40,8 @@ static const struct option_spec options[OPTIONS] = {
 	[OPTION_MAN] = {"man", NULL, "Print the man page's source.", ON(HELP)},
 	[OPTION_COMPLETION] = {"completion", NULL, "Print completion for bash.", ON(HELP)},
 	[OPTION_UNSAFE_MMU] = {"unsafe-mmu", NULL, "Run on hosts whose KVM cannot run a stock kernel, or is wrong for VMs that span nodes.", ON(RUN), .hidden = true},
+	[OPTION_NO_SANDBOX] = {"no-sandbox", NULL, "Do not lock up the processes that hold the VM, so that they can be debugged. Then a guest that takes over one has "
+		"this host: not for guests you do not trust.", ON(RUN)},
 	[OPTION_FAKE] = {"fake", NULL, "No guest, only what surrounds it.", ON(RUN), .hidden = true},
 };
 

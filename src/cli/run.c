@@ -99,7 +99,7 @@ static int read_request(const struct options *o, struct control_ask_run *r, stru
 		err = failure_set(f, -E2BIG, "make it shorter", "--append is longer than 2047 bytes");
 	r->append = (struct wire_blob){(const uint8_t *)append, (uint32_t)strlen(append)};
 	r->flags = (o->value[OPTION_DETACH] ? CONTROL_RUN_DETACH : 0u) | (o->value[OPTION_UNSAFE_MMU] ? CONTROL_RUN_UNSAFE_MMU : 0u) |
-		   (fake ? CONTROL_RUN_FAKE : 0u);
+		   (fake ? CONTROL_RUN_FAKE : 0u) | (o->value[OPTION_NO_SANDBOX] ? CONTROL_RUN_NO_SANDBOX : 0u);
 	return err;
 }
 
@@ -114,6 +114,8 @@ int run_verb(const struct options *o)
 
 	if (read_request(o, &r, &f))
 		return (int)(complete ? report_failure(&f, c.json) : report_usage(&f, c.json));
+	if (r.flags & CONTROL_RUN_NO_SANDBOX)
+		fprintf(stderr, "tessera: warning: %s runs without a sandbox; a guest that takes over its process has the host\n", o->value[OPTION_NAME]);
 	return console_attend(&c, frame, control_put_ask_run(&r, frame, sizeof frame));
 }
 

@@ -45,4 +45,5 @@ void doctor_check(const struct doctor *d)
 	hostcheck_userfaultfd(d);
 	hostcheck_memory(d);
 	hostcheck_limits(d);
+	hostcheck_sandbox(d);
 }

@@ -2,6 +2,7 @@
 #include "node/fragment.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
@@ -20,6 +21,7 @@
 #include "node/channel.h"
 #include "node/fragment_machine.h"
 #include "node/kvmcheck.h"
+#include "node/sandbox.h"
 #include "node/spawn.h"
 
 enum {
@@ -46,6 +48,8 @@ struct fragment {
 	uint64_t shown;                    /* of console, to this daemon */
 	struct backlog console;
 	bool over;                         /* its end has been told, or nobody is there to be told */
+	int status_fd;                     /* /proc/self/status */
+	bool locked;                       /* see sandbox.h */
 
 	enum step step;                    /* running on the step thread */
 	pthread_t thread;
@@ -201,12 +205,23 @@ static void tell_ended(struct fragment *g)
 	leave(g);
 }
 
+/* All it needs is open now, and no guest has run. */
+static int lock_up(struct fragment *g)
+{
+	int err = g->config.flags & CONTROL_RUN_NO_SANDBOX ? 0 : sandbox_lock(g->config.vm_id, &g->step_failure);
+
+	g->locked = !err && !(g->config.flags & CONTROL_RUN_NO_SANDBOX) && sandbox_locks();
+	return err;
+}
+
 static void step_over(struct fragment *g)
 {
 	enum step step = g->step;
 
 	pthread_join(g->thread, NULL);
 	g->step = STEP_NONE;
+	if (!g->step_err && step == STEP_CONNECT)
+		g->step_err = lock_up(g);
 	if (g->step_err) {
 		failure_set(&g->step_failure, g->step_err, "look at that node's log", "node %s cannot take its part of %s: %s", g->config.node[g->config.self.v].name,
 			g->config.vm, strerror(-g->step_err));
@@ -300,6 +315,16 @@ static void on_prepare(struct fragment *g, const uint8_t *body, size_t bytes)
 	g->ops = in.flags & CONTROL_RUN_FAKE ? &fragment_machine_fake : &fragment_machine_real;
 }
 
+/* While there is one thread and nothing has been opened. */
+static int enter_sandbox(struct fragment *g)
+{
+	g->status_fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+	if (!(g->config.flags & CONTROL_RUN_NO_SANDBOX))
+		return sandbox_begin(&g->step_failure);
+	log_warn("%s runs without a sandbox: whoever takes over its guest's fragment has this host", g->config.vm);
+	return 0;
+}
+
 static void on_layout(struct fragment *g, const uint8_t *body, size_t bytes)
 {
 	struct control_part_layout in;
@@ -309,7 +334,11 @@ static void on_layout(struct fragment *g, const uint8_t *body, size_t bytes)
 	TEXT_SET(g->config.node[in.of].name, in.node.s);
 	g->config.node[in.of].vcpus = in.vcpus;
 	g->config.node[in.of].memory = in.memory;
-	if (++g->layouts == g->config.nodes)
+	if (++g->layouts < g->config.nodes)
+		return;
+	if (enter_sandbox(g))
+		fail(g, &g->step_failure);
+	else
 		begin_step(g, STEP_PREPARE);
 }
 
@@ -377,15 +406,14 @@ static void stat_line(void *to, const char *key, uint64_t value)
 /* What the kernel says this process holds; bytes of a field of /proc/self/status, which counts kB. */
 static void stat_memory(struct fragment *g, const char *key, const char *field)
 {
-	FILE *status = fopen("/proc/self/status", "re");
-	char line[128];
+	char status[4096], *line;
+	ssize_t n = pread(g->status_fd, status, sizeof status - 1, 0);
 	uint64_t kib;
 
-	while (status && fgets(line, sizeof line, status))
-		if (strncmp(line, field, strlen(field)) == 0 && sscanf(line + strlen(field), ": %" SCNu64, &kib) == 1)
+	status[n > 0 ? n : 0] = 0;
+	for (line = status; line; line = strchr(line + 1, '\n'))
+		if (strncmp(line + 1, field, strlen(field)) == 0 && sscanf(line + 1 + strlen(field), ": %" SCNu64, &kib) == 1)
 			stat_line(g->daemon, key, kib << 10);
-	if (status)
-		fclose(status);
 }
 
 static void on_ask_stats(struct fragment *g)
@@ -527,13 +555,13 @@ static int open_control(struct fragment *g, struct failure *f)
 	return 0;
 }
 
-/* A socket that nobody will clean up goes with us. */
+/* A socket that nobody will clean up goes with us; out of reach of the sandbox it stays for the next daemon of this node. */
 static void remove_socket(struct fragment *g)
 {
 	struct sockaddr_un a;
 	socklen_t n = sizeof a;
 
-	if (!g->daemon && getsockname(SPAWN_CONTROL_FD, (struct sockaddr *)&a, &n) == 0 && n > offsetof(struct sockaddr_un, sun_path))
+	if (!g->daemon && !g->locked && getsockname(SPAWN_CONTROL_FD, (struct sockaddr *)&a, &n) == 0 && n > offsetof(struct sockaddr_un, sun_path))
 		unlink(a.sun_path);
 }
 
@@ -554,6 +582,8 @@ static void finish(struct fragment *g)
 	close(g->cancel_fd);
 	if (g->config.listen_fd >= 0)
 		close(g->config.listen_fd);
+	if (g->status_fd >= 0)
+		close(g->status_fd);
 	pthread_mutex_destroy(&g->lock);
 }
 
@@ -569,7 +599,7 @@ int fragment_run(const char *node, const char *vm, const char *address, struct f
 	snprintf(tag, sizeof tag, "%.63s/%.63s", node, vm);
 	log_init(LOG_INFO, tag);
 	signal(SIGPIPE, SIG_IGN);
-	*g = (struct fragment){.born_ms = loop_now_ms(), .lock = PTHREAD_MUTEX_INITIALIZER, .config.listen_fd = -1};
+	*g = (struct fragment){.born_ms = loop_now_ms(), .lock = PTHREAD_MUTEX_INITIALIZER, .config.listen_fd = -1, .status_fd = -1};
 	err = addr_parse(&a, address, f);
 	if (!err)
 		err = addr_listen(&a, &g->config.listen_fd, f);

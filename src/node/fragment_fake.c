@@ -2,7 +2,8 @@
  * tests can drive the whole life of a VM on a host that cannot run one.
  *
  * On the console, a line each: poweroff, reset, panic, deaf (the power button does nothing from now on), die (the process exits without a word),
- * flood (write a megabyte). In --append: fail=STEP:INDEX (that node refuses at prepare, connect or start), hang=STEP:INDEX (it takes for ever).
+ * flood (write a megabyte), forbidden (make a system call that the sandbox does not allow). In --append: fail=STEP:INDEX (that node refuses at prepare,
+ * connect or start), hang=STEP:INDEX (it takes for ever).
  *
  * Threads: one that watches the mesh; how it ends is vm/verdict's, as in the real one. */
 #include <errno.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/ensure.h"
@@ -216,6 +218,16 @@ static void flood(struct fragment_machine *m)
 	}
 }
 
+/* The sandbox ends the process here. */
+static void forbidden(struct fragment_machine *m)
+{
+	int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	say(m, s < 0 ? "it was refused\r\n" : "it was allowed\r\n");
+	if (s >= 0)
+		close(s);
+}
+
 static void command(struct fragment_machine *m, const char *line)
 {
 	node_t self = m->config->self;
@@ -230,6 +242,8 @@ static void command(struct fragment_machine *m, const char *line)
 		m->deaf = true;
 	else if (strcmp(line, "die") == 0)
 		abort();
+	else if (strcmp(line, "forbidden") == 0)
+		forbidden(m);
 	else if (strcmp(line, "flood") == 0)
 		flood(m);
 }

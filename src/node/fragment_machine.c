@@ -28,6 +28,7 @@ struct fragment_machine {
 	pthread_mutex_t lock;
 	struct aggregate *aggregate; /* NULL until connected; guarded by lock for writing */
 	bool stopped;                /* guarded by lock */
+	int kernel_fd, initrd_fd;    /* node with the devices; 0: none */
 };
 
 static int look_at_host(struct cpuid_table *t, struct failure *f)
@@ -42,6 +43,29 @@ static int look_at_host(struct cpuid_table *t, struct failure *f)
 	return err ? err : machine_host_tsc_khz(&t->tsc_khz, f);
 }
 
+static void close_files(struct fragment_machine *m)
+{
+	if (m->kernel_fd > 0)
+		close(m->kernel_fd);
+	if (m->initrd_fd > 0)
+		close(m->initrd_fd);
+	m->kernel_fd = m->initrd_fd = 0;
+}
+
+/* Loading comes later, in the sandbox. */
+static int open_files(struct fragment_machine *m, struct failure *f)
+{
+	const struct fragment_config *c = m->config;
+	int err = 0;
+
+	if (!node_eq(c->self, c->coordinator))
+		return 0;
+	err = boot_open(c->kernel, "kernel", &m->kernel_fd, f);
+	if (!err && c->initrd[0])
+		err = boot_open(c->initrd, "initrd", &m->initrd_fd, f);
+	return err;
+}
+
 static int prepare(struct fragment_machine **out, const struct fragment_config *c, const struct fragment_calls *calls, uint8_t *cpuid, uint32_t *cpuid_bytes,
                    struct failure *f)
 {
@@ -52,11 +76,14 @@ static int prepare(struct fragment_machine **out, const struct fragment_config *
 		return -ENOMEM;
 	*m = (struct fragment_machine){.config = c, .calls = *calls, .lock = PTHREAD_MUTEX_INITIALIZER};
 	err = look_at_host(&m->cpuid, f);
+	if (!err)
+		err = open_files(m, f);
 	if (!err) {
 		*cpuid_bytes = (uint32_t)leaves_pack(&m->cpuid, cpuid, FRAGMENT_CPUID_MAX);
 		*out = m;
 		return 0;
 	}
+	close_files(m);
 	free(m);
 	return err;
 }
@@ -113,7 +140,8 @@ static int open_aggregate(struct fragment_machine *m, struct mesh *mesh, struct 
 {
 	const struct fragment_config *c = m->config;
 	struct aggregate_config a = {.self = c->self, .nodes = c->nodes, .devices = c->coordinator, .cpuid = &m->cpuid, .kernel = c->kernel,
-		.initrd = c->initrd[0] ? c->initrd : NULL, .cmdline = c->append, .console = on_console, .ended = on_ended, .owner = m};
+		.initrd = c->initrd[0] ? c->initrd : NULL, .kernel_fd = m->kernel_fd, .initrd_fd = m->initrd_fd, .cmdline = c->append,
+		.console = on_console, .ended = on_ended, .owner = m};
 
 	for (unsigned n = 0; n < NODES_MAX; n++) {
 		a.page_fd[n] = n < c->nodes ? mesh->fd[n][MESH_PAGE] : -1;
@@ -148,7 +176,10 @@ static int connect_all(struct fragment_machine *m, int cancel_fd, struct failure
 
 static int start(struct fragment_machine *m, struct failure *f)
 {
-	return aggregate_start(m->aggregate, f);
+	int err = aggregate_start(m->aggregate, f);
+
+	close_files(m);
+	return err;
 }
 
 static void stop(struct fragment_machine *m, enum stop_reason reason, node_t about, const char *what)
@@ -203,6 +234,7 @@ static void drain(struct fragment_machine *m)
 static void close_machine(struct fragment_machine *m)
 {
 	aggregate_close(m->aggregate);
+	close_files(m);
 	free(m);
 }
 

@@ -52,7 +52,7 @@ struct fragment_machine_ops {
 		struct failure *f);
 	/* Find the others (net/mesh.h), agree on CPUID and clocks, be ready to run. cancel_fd becomes readable when it must give up: -ECANCELED. */
 	int (*connect)(struct fragment_machine *m, int cancel_fd, struct failure *f);
-	/* Run the vCPUs; on the coordinator's node, load the kernel first. */
+	/* Run the vCPUs; on the coordinator's node, load the kernel first. From here on in the sandbox: nothing can be opened any more. */
 	int (*start)(struct fragment_machine *m, struct failure *f);
 	/* Tell the other parts and end; calls.ended follows, if it has not been called. Does not wait. */
 	void (*stop)(struct fragment_machine *m, enum stop_reason reason, node_t about, const char *what);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/quantity.h"
+#include "node/sandbox.h"
 
 void hostcheck_kernel(const struct doctor *d)
 {
@@ -157,6 +158,20 @@ static void check_huge_pages(const struct doctor *d)
 			quantity_print_bytes(bytes, a));
 	else
 		doctor_say(d, "huge pages", CONTROL_OK, why, "", "%s reserved", quantity_print_bytes(bytes, a));
+}
+
+void hostcheck_sandbox(const struct doctor *d)
+{
+	static const char why[] = "the process that holds a guest is locked up, so that a guest that takes it over has nothing else";
+	struct failure f = {0};
+
+	if (!sandbox_locks())
+		doctor_say(d, "sandbox", CONTROL_WARN, why, "run a build without sanitizers", "this build has none");
+	else if (sandbox_try(&f))
+		doctor_say(d, "sandbox", CONTROL_FAIL, why,
+			"run the daemon as root, or: sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000; the kernel needs seccomp filters", "%s", f.what);
+	else
+		doctor_say(d, "sandbox", CONTROL_OK, why, "", "can be built");
 }
 
 void hostcheck_limits(const struct doctor *d)

@@ -15,6 +15,7 @@
 #include "base/text.h"
 #include "node/asks.h"
 #include "node/members.h"
+#include "node/sandbox.h"
 #include "node/spawn.h"
 
 struct part *parts_by_id(struct daemon *d, uint64_t vm_id)
@@ -102,11 +103,16 @@ static void refuse(struct part *p, const struct failure *f)
 static void describe_death(const struct part *p, char *to, size_t room)
 {
 	siginfo_t info = {0};
+	int call = sandbox_call(p->pid); /* gone once it is waited for */
 
 	if (p->process.fd < 0 || waitid(P_PIDFD, (id_t)p->process.fd, &info, WEXITED | WNOHANG) < 0 || !info.si_pid)
 		snprintf(to, room, "its fragment (process %d) died", p->pid);
 	else if (info.si_code == CLD_EXITED)
 		snprintf(to, room, "its fragment (process %d) exited with status %d without a word", p->pid, info.si_status);
+	else if (info.si_status == SIGSYS && call >= 0)
+		snprintf(to, room, "its fragment (process %d) was killed by its sandbox (system call %d)", p->pid, call);
+	else if (info.si_status == SIGSYS)
+		snprintf(to, room, "its fragment (process %d) was killed by its sandbox", p->pid);
 	else
 		snprintf(to, room, "its fragment (process %d) was killed by signal %d (%s)", p->pid, info.si_status, strsignal(info.si_status));
 }

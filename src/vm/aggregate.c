@@ -337,7 +337,8 @@ static int start_boot(struct aggregate *a, struct failure *f)
 	int err = 0;
 
 	if (node_eq(a->c.self, a->c.devices)) {
-		struct boot_config b = {.kernel = a->c.kernel, .initrd = a->c.initrd, .cmdline = a->c.cmdline, .tsc_khz = a->tsc_khz};
+		struct boot_config b = {.kernel = a->c.kernel, .initrd = a->c.initrd, .kernel_fd = a->c.kernel_fd,
+			.initrd_fd = a->c.initrd_fd, .cmdline = a->c.cmdline, .tsc_khz = a->tsc_khz};
 		struct boot_entry e;
 
 		err = boot_load(&a->ram, &a->topology, &b, &e, f);

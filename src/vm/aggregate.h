@@ -29,6 +29,7 @@ struct aggregate_config {
 	const struct cpuid_table *cpuid;     /* the meet of all nodes; read during open */
 	int page_fd[NODES_MAX], bus_fd[NODES_MAX]; /* from net/mesh.h; owned from the call on */
 	const char *kernel, *initrd, *cmdline;     /* node 'devices'; initrd may be NULL; read during start */
+	int kernel_fd, initrd_fd;                  /* as in vm/boot.h */
 	uint64_t cache_bytes;                /* and the rest as in mem/pager.h, 0: its defaults */
 	uint32_t hold_us;
 	int32_t spin_us;

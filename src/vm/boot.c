@@ -30,27 +30,40 @@ static const char default_options[] = "console=ttyS0 panic=-1 clocksource=tsc ts
 static const char spread_options[] = " numa_balancing=disable relax_domain_level=0 skew_tick=1 rcutree.rcu_nocb_gp_stride=1 sysctl.vm.compaction_proactiveness=0"
                                      " sysctl.vm.stat_interval=30";
 
-int boot_file_open(struct boot_file *file, const char *path, const char *what, struct failure *f)
+int boot_open(const char *path, const char *what, int *fd, struct failure *f)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC), err = 0;
 	struct stat st;
+	int err = 0;
 
-	*file = (struct boot_file){.path = path};
-	if (fd < 0)
+	*fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (*fd < 0)
 		return failure_set(f, -errno, "check the path and its permissions", "cannot open %s %s: %s", what, path, strerror(errno));
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+	if (fstat(*fd, &st) < 0 || !S_ISREG(st.st_mode))
 		err = failure_set(f, -EINVAL, "give the path of a file", "%s %s is no regular file", what, path);
 	else if (st.st_size == 0)
 		err = failure_set(f, -ENOEXEC, "give a complete file", "%s %s is empty", what, path);
-	if (!err) {
-		void *at = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (err)
+		close(*fd);
+	return err;
+}
 
-		if (at == MAP_FAILED)
-			err = failure_set(f, -errno, "free some memory", "cannot map %s %s: %s", what, path, strerror(errno));
-		else
-			*file = (struct boot_file){.path = path, .at = at, .bytes = (uint64_t)st.st_size};
-	}
-	close(fd);
+int boot_file_open(struct boot_file *file, const char *path, int fd, const char *what, struct failure *f)
+{
+	bool ours = fd == 0;
+	int err = ours ? boot_open(path, what, &fd, f) : 0;
+	struct stat st;
+	void *at;
+
+	*file = (struct boot_file){.path = path};
+	if (err)
+		return err;
+	at = fstat(fd, &st) < 0 ? MAP_FAILED : mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (at == MAP_FAILED)
+		err = failure_set(f, -errno, "free some memory", "cannot map %s %s: %s", what, path, strerror(errno));
+	else
+		*file = (struct boot_file){.path = path, .at = at, .bytes = (uint64_t)st.st_size};
+	if (ours)
+		close(fd);
 	return err;
 }
 
@@ -147,14 +160,14 @@ static int judge_initrd(const struct boot_file *file, struct failure *f)
 	return failure_set(f, -ENOEXEC, "give --initrd a cpio archive (newc), plain or compressed", "initrd %s is no archive Linux can unpack", file->path);
 }
 
-static int load_initrd(const struct ram *ram, const char *path, struct boot_layout *l, struct failure *f)
+static int load_initrd(const struct ram *ram, const char *path, int fd, struct boot_layout *l, struct failure *f)
 {
 	struct boot_file file;
 	int err;
 
 	if (!path)
 		return 0;
-	err = boot_file_open(&file, path, "initrd", f);
+	err = boot_file_open(&file, path, fd, "initrd", f);
 	if (!err)
 		err = judge_initrd(&file, f);
 	if (!err) {
@@ -193,7 +206,7 @@ static int load_common(const struct ram *ram, const struct topology *topo, const
 	int err = build_cmdline(c, topo, l->cmdline_max, cmdline, f);
 
 	if (!err)
-		err = load_initrd(ram, c->initrd, l, f);
+		err = load_initrd(ram, c->initrd, c->initrd_fd, l, f);
 	if (!err)
 		err = load_acpi(ram, topo, c, l, f);
 	if (!err)
@@ -207,7 +220,7 @@ int boot_load(const struct ram *ram, const struct topology *topo, const struct b
 	struct boot_map map;
 	struct boot_file file;
 	bool pvh, bzimage;
-	int err = boot_file_open(&file, c->kernel, "kernel", f);
+	int err = boot_file_open(&file, c->kernel, c->kernel_fd, "kernel", f);
 
 	if (err)
 		return err;

@@ -19,10 +19,14 @@ struct boot_entry {
 struct boot_config {
 	const char *kernel;  /* path */
 	const char *initrd;  /* path, or NULL */
+	int kernel_fd, initrd_fd; /* from boot_open, for whom cannot open them any more; stay the caller's. 0: open the paths */
 	const char *cmdline; /* what the user appends; comes last so that it wins over our defaults */
 	uint32_t tsc_khz;    /* the guest's TSC frequency, put on the command line because nothing else can tell it */
 	unsigned numa_distance; /* SLIT distance between nodes, 0: default */
 };
+
+/* Open such a file to read, *fd; what: "kernel", "initrd". -errno with the reason: not a regular file, empty. */
+int boot_open(const char *path, const char *what, int *fd, struct failure *f) MUST_CHECK;
 
 /* Load kernel, initrd, command line, memory map and ACPI tables. Blocks as long as guest RAM does; call on one node only. -errno with the reason. */
 int boot_load(const struct ram *ram, const struct topology *topo, const struct boot_config *c, struct boot_entry *out, struct failure *f) MUST_CHECK;

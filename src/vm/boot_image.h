@@ -13,8 +13,8 @@ struct boot_file {
 	uint64_t bytes;
 };
 
-/* Map path. -errno with a reason; an empty file is refused. */
-int boot_file_open(struct boot_file *file, const char *path, const char *what, struct failure *f) MUST_CHECK;
+/* Map path, which is open already as fd (0: not yet). -errno with a reason; an empty file is refused. */
+int boot_file_open(struct boot_file *file, const char *path, int fd, const char *what, struct failure *f) MUST_CHECK;
 void boot_file_close(struct boot_file *file);
 
 /* Guest-physical pieces a loaded kernel must be told about. */

@@ -102,6 +102,7 @@ enum control_run_flag {
 	CONTROL_RUN_DETACH = 1u << 0,     /* the VM outlives the client */
 	CONTROL_RUN_UNSAFE_MMU = 1u << 1, /* run on a host whose MMU mode is wrong for VMs that span nodes: for guests with static page tables */
 	CONTROL_RUN_FAKE = 1u << 2,       /* no guest at all: node/fragment_fake.h, for tests of the life cycle */
+	CONTROL_RUN_NO_SANDBOX = 1u << 3, /* fragments are not locked up (node/sandbox.h): for debugging */
 };
 enum control_node_state { CONTROL_NODE_HERE, CONTROL_NODE_UP, CONTROL_NODE_LOST, CONTROL_NODE_LEFT, CONTROL_NODE_STATES };
 enum control_vm_state { CONTROL_VM_STARTING, CONTROL_VM_RUNNING, CONTROL_VM_STOPPING, CONTROL_VM_ENDED, CONTROL_VM_STATES };

@@ -406,6 +406,47 @@ def node_error(c):
             c.wait_free("A")
 
 
+def sandboxed(c):
+    """Every thread of a fragment is locked up; what it must not do ends its VM, and nothing else."""
+    sandbox = next(k for k in json.loads(c.run("doctor", "--json").stdout)["checks"] if k["check"] == "sandbox")
+    if sandbox["level"] != "OK":
+        raise Skipped(sandbox["found"])
+    c.up("A", "B", "C")
+    c.ok("run", "--fake", "--name", "v2", "--place", "B:1:4M,A:1:4M", "--detach", "--node", "C")
+    p = c.client("run", "--fake", "--name", "v1", "--place", "B:1:4M,A:1:4M", "--node", "C")
+    read_until(p, b"fake guest")
+    users = set()
+    for (node, vm), pid in c.fragments().items():
+        check(not os.listdir(f"/proc/{pid}/root"), f"{node} {vm}: an empty root")
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/status", encoding="utf-8") as f:
+                status = dict(line.rstrip("\n").split(":\t") for line in f if ":\t" in line)
+            check(status["Seccomp"] == "2" and status["NoNewPrivs"] == "1" and int(status["CapPrm"], 16) == 0, f"{node} {vm}, thread {task}: {status}")
+            users.add((vm, status["Uid"]))
+    check(os.geteuid() != 0 or len({uid for _, uid in users}) == 2, f"a user a VM: {users}")
+    killed = c.fragments()["B", "v1"]
+    type_in(p, "forbidden\r")
+    _, err = p.communicate(timeout=LIMIT_S)
+    words = f"v1 ended: lost-node, node B: its fragment (process {killed}) was killed by its sandbox (system call 41)"  # socket
+    check(p.returncode == 13 and words.encode() in err, f"the client is told: {p.returncode} {err}")
+    check(c.verdicts() == ["lost-node, node B"], "its peer blames it")
+    check("killed by its sandbox (system call 41)" in json.loads(c.ok("info", "v1", "--json", "--node", "A"))["end"]["what"], "so does info")
+    check(set(c.fragments()) == {("A", "v2"), ("B", "v2")} and c.vm("A", "v2")["state"] == "running", "the other VM runs on")
+    c.ok("stop", "v2", "--node", "A")
+    c.wait_free("A")
+
+
+def no_sandbox(c):
+    c.up("A")
+    p = c.client("run", "--fake", "--name", "v1", "--no-sandbox")
+    read_until(p, b"fake guest")
+    type_in(p, "forbidden\r")
+    read_until(p, b"it was allowed")
+    type_in(p, "poweroff\r")
+    _, err = p.communicate(timeout=LIMIT_S)
+    check(p.returncode == 0 and b"without a sandbox" in err, f"and a warning: {err}")
+
+
 def causes_at_once(c):
     """A guest's own end and a fragment's death in the same moment: one cause for all, and only one of these two."""
     c.up("A", "B", "C")
@@ -568,7 +609,7 @@ def doctor(c):
 
 TESTS = {f.__name__: f for f in (join, join_waits, same_name, other_version, run_and_end, run_again_at_once, ended_before, foreground, console, detach_key,
                                  client_signals, refusals, placed_elsewhere, json_twins, name_taken, name_raced, sixteen_nodes, births_that_fail,
-                                 daemon_dies_in_birth, birth_killed, fragment_stopped, fragment_killed, node_error, causes_at_once, daemon_restarts, vm_ends_without_daemon,
+                                 daemon_dies_in_birth, birth_killed, fragment_stopped, fragment_killed, node_error, sandboxed, no_sandbox, causes_at_once, daemon_restarts, vm_ends_without_daemon,
                                  daemon_stopped, stop_and_kill, quit_verb, garbage, doctor)}
 
 if __name__ == "__main__":
