@@ -8,14 +8,12 @@
 #include "dev/rtc.h"
 #include "dev/serial.h"
 #include "dev/virtio_pci.h"
-#include "dev/virtio_rng.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* PCI slots. */
-enum { SLOT_RNG = 1 };
+enum { SLOT_FIRST = 1 }; /* PCI slot of the plane's device 0; the host bridge has 0 */
 
 struct board {
 	struct board_config c;
@@ -26,7 +24,7 @@ struct board {
 	struct pvpanic *pvpanic;
 	struct rtc *rtc;
 	struct serial *serial;
-	struct virtio_pci *rng;
+	struct virtio_pci *virtio[PLANE_DEVICES_MAX];
 };
 
 static void board_msi(void *vm, uint64_t address, uint32_t data)
@@ -92,14 +90,14 @@ static int board_open_platform(struct board *b)
 
 static int board_open_pci(struct board *b)
 {
-	struct virtio_pci_config v = {.bus = b->bus, .slot = SLOT_RNG, .ram = b->c.ram, .irq_sink = board_sink(b), .dev = virtio_rng_dev()};
 	int err = pci_open(&b->pci, &(struct pci_config){.bus = b->bus, .ecam = ADDRMAP_ECAM, .window = ADDRMAP_PCI_MMIO,
 		.window_bytes = ADDRMAP_PCI_MMIO_BYTES, .reset = board_reset, .user = b});
 
-	if (err)
-		return err;
-	v.pci = b->pci;
-	return virtio_pci_open(&b->rng, &v);
+	for (unsigned i = 0; i < PLANE_DEVICES_MAX && !err; i++)
+		if (plane_dev(b->c.plane, i))
+			err = virtio_pci_open(&b->virtio[i], &(struct virtio_pci_config){.bus = b->bus, .pci = b->pci, .slot = SLOT_FIRST + i,
+				.irq_sink = board_sink(b), .plane = b->c.plane, .device = i});
+	return err;
 }
 
 int board_open(struct board **out, const struct board_config *c, struct failure *f)
@@ -125,7 +123,8 @@ void board_close(struct board *b)
 {
 	if (!b)
 		return;
-	virtio_pci_close(b->rng);
+	for (unsigned i = 0; i < PLANE_DEVICES_MAX; i++)
+		virtio_pci_close(b->virtio[i]);
 	pci_close(b->pci);
 	serial_close(b->serial);
 	rtc_close(b->rtc);

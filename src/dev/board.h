@@ -2,19 +2,19 @@
  *
  * Where everything is: dev/addrmap.h. Accesses go to bus_read/bus_write of board_bus().
  * Threads: open and close belong to one owner thread, close after the last vCPU has stopped; the rest from any thread without the bus lock.
- * A device may be waiting for guest memory when the board is closed: end that wait first (mem/). */
+ */
 #ifndef DEV_BOARD_H
 #define DEV_BOARD_H
 
 #include "base/failure.h"
 #include "dev/bus.h"
 #include "dev/ioapic.h"
-#include "mem/ram.h"
+#include "dev/plane.h"
 
 enum board_end { BOARD_POWEROFF, BOARD_RESET, BOARD_PANIC };
 
 struct board_config {
-	const struct ram *ram; /* outlives the board */
+	struct plane *plane; /* of this node, which is the devices' node: each of its devices becomes a PCI function. Halted before the board is closed */
 
 	/* An interrupt message, from the IOAPIC or a PCI function. Any thread, any device lock held; never blocks, never calls back. */
 	void (*msi)(void *user, uint64_t address, uint32_t data);

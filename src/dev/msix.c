@@ -20,13 +20,30 @@ static bool msix_masked(const struct msix *m, unsigned vector)
 	return !pci_is_master(m->pci) || msix_control(m) & CONTROL_MASK || m->table[vector * MSIX_ENTRY_BYTES + ENTRY_CONTROL] & ENTRY_MASKED;
 }
 
-static void msix_send(struct msix *m, unsigned vector)
+static bool msix_entry(const struct msix *m, unsigned vector, uint64_t *address, uint32_t *data)
 {
 	const uint8_t *entry = m->table + vector * MSIX_ENTRY_BYTES;
-	uint64_t address = bus_get(entry + ENTRY_ADDRESS, 8);
 
-	if (address >> 20 == MSI_WINDOW)
-		m->sink.msi(m->sink.vm, address, (uint32_t)bus_get(entry + ENTRY_DATA, 4));
+	*address = bus_get(entry + ENTRY_ADDRESS, 8);
+	*data = (uint32_t)bus_get(entry + ENTRY_DATA, 4);
+	return *address >> 20 == MSI_WINDOW;
+}
+
+bool msix_message(const struct msix *m, unsigned vector, uint64_t *address, uint32_t *data)
+{
+	if (vector < m->vectors && msix_control(m) & CONTROL_ENABLE && !msix_masked(m, vector) && msix_entry(m, vector, address, data))
+		return true;
+	*address = *data = 0;
+	return false;
+}
+
+static void msix_send(struct msix *m, unsigned vector)
+{
+	uint64_t address;
+	uint32_t data;
+
+	if (msix_entry(m, vector, &address, &data))
+		m->sink.msi(m->sink.vm, address, data);
 }
 
 static void msix_flush(struct msix *m)
@@ -81,6 +98,8 @@ static void msix_bar_write(void *dev, uint64_t offset, const void *data, unsigne
 		bus_put(control, 4, bus_get(control, 4) & ENTRY_MASKED);
 	}
 	msix_flush(m);
+	if (m->changed)
+		m->changed(m->user);
 }
 
 static const struct bus_ops msix_bar_ops = {.read = msix_bar_read, .write = msix_bar_write};

@@ -15,6 +15,8 @@ struct msix {
 	struct pci_dev *pci;
 	struct irq_sink sink;
 	unsigned vectors, cap; /* cap: offset of the capability */
+	void (*changed)(void *user); /* the guest has written to the table; under the bus lock; may be NULL, set after msix_init */
+	void *user;
 	uint64_t pending;      /* one bit a vector */
 	uint8_t table[MSIX_VECTORS_MAX * MSIX_ENTRY_BYTES];
 };
@@ -27,5 +29,8 @@ void msix_config_written(struct msix *m);
 
 /* A vector out of range raises nothing. */
 void msix_raise(struct msix *m, unsigned vector);
+
+/* The message that msix_raise would send for this vector now; false: none, it would be pending or lost. */
+bool msix_message(const struct msix *m, unsigned vector, uint64_t *address, uint32_t *data);
 
 #endif

@@ -1,10 +1,9 @@
-/* Registers of the modern virtio transport on top, the life of a queue below. */
+/* Registers of the modern virtio transport on top, what they mean to the queues' servers below. */
 #include "dev/virtio_pci.h"
 
 #include "base/ensure.h"
 #include "base/log.h"
 #include "dev/msix.h"
-#include "dev/worker.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -34,23 +33,25 @@ struct common {
 };
 _Static_assert(offsetof(struct common, queue_area) == 32 && offsetof(struct common, queue_reset) == 58, "virtio 1.2, 4.1.4.3");
 
+enum serving { SERVING_NO, SERVING_YES, SERVING_ENDS };
+
+/* All under the bus lock. */
 struct queue {
 	struct virtio_pci *v;
 	unsigned index;
-	struct worker worker;
-	/* Under the bus lock. */
 	uint16_t size, vector;
-	bool enabled, busy;
+	bool enabled;
 	uint64_t area[3];
-	/* Its worker's while busy, else under the bus lock. */
-	struct virtq vq;
+	enum serving serving; /* what its server was told last, and whether it has obeyed */
+	uint32_t epoch;       /* counts enablings */
+	struct plane_wire wire; /* as told to its server */
 };
 
 struct virtio_pci {
 	struct virtio_pci_config c;
+	const struct virtio_dev *dev;
 	struct pci_dev pci;
 	unsigned window; /* offset of the capability that reaches the BAR through configuration space */
-	atomic_bool stop;
 	/* Under the bus lock. */
 	struct msix msix;
 	bool resetting;
@@ -61,7 +62,10 @@ struct virtio_pci {
 	struct queue queue[VIRTIO_QUEUES_MAX];
 };
 
-/* Everything a reset forgets; no queue is busy. */
+static void virtio_pci_update(struct virtio_pci *v);
+static void virtio_pci_rewired(void *user);
+
+/* Everything a reset forgets; no queue is served. */
 static void virtio_pci_clear(struct virtio_pci *v)
 {
 	v->resetting = false;
@@ -70,39 +74,37 @@ static void virtio_pci_clear(struct virtio_pci *v)
 	v->queue_select = 0;
 	v->device_feature_select = v->driver_feature_select = 0;
 	v->accepted = 0;
-	for (unsigned i = 0; i < v->c.dev.queues; i++) {
+	for (unsigned i = 0; i < v->dev->queues; i++) {
 		struct queue *q = &v->queue[i];
 
-		q->size = v->c.dev.queue_size;
+		q->size = v->dev->queue_size;
 		q->vector = NO_VECTOR;
 		q->enabled = false;
 		memset(q->area, 0, sizeof q->area);
-		q->vq = (struct virtq){0};
 	}
-	atomic_store(&v->stop, false);
 }
 
-static bool virtio_pci_busy(const struct virtio_pci *v)
+static bool virtio_pci_serving(const struct virtio_pci *v)
 {
-	for (unsigned i = 0; i < v->c.dev.queues; i++)
-		if (v->queue[i].busy)
+	for (unsigned i = 0; i < v->dev->queues; i++)
+		if (v->queue[i].serving != SERVING_NO)
 			return true;
 	return false;
 }
 
 static void virtio_pci_end_reset(struct virtio_pci *v)
 {
-	if (!v->resetting || virtio_pci_busy(v))
+	if (!v->resetting || virtio_pci_serving(v))
 		return;
-	if (v->c.dev.ops->reset)
-		v->c.dev.ops->reset(v->c.dev.dev);
+	if (v->dev->ops->reset)
+		v->dev->ops->reset(v->dev->dev);
 	virtio_pci_clear(v);
 }
 
 static void virtio_pci_begin_reset(struct virtio_pci *v)
 {
 	v->resetting = true;
-	atomic_store(&v->stop, true);
+	virtio_pci_update(v);
 	virtio_pci_end_reset(v);
 }
 
@@ -112,8 +114,9 @@ static void virtio_pci_fence(struct virtio_pci *v)
 	if (v->status & STATUS_NEEDS_RESET)
 		return;
 	v->violations++;
-	log_debug("virtio: %s: the driver broke the rules; waiting for its reset", v->c.dev.name);
+	log_debug("virtio: %s: the driver broke the rules; waiting for its reset", v->dev->name);
 	v->status |= STATUS_NEEDS_RESET;
+	virtio_pci_update(v);
 	if (!(v->status & STATUS_DRIVER_OK))
 		return;
 	v->isr |= ISR_CONFIG;
@@ -124,7 +127,7 @@ static void virtio_pci_fence(struct virtio_pci *v)
 
 static struct queue *queue_selected(struct virtio_pci *v)
 {
-	return v->queue_select < v->c.dev.queues ? &v->queue[v->queue_select] : NULL;
+	return v->queue_select < v->dev->queues ? &v->queue[v->queue_select] : NULL;
 }
 
 static uint32_t feature_word(uint64_t features, uint32_t select)
@@ -137,7 +140,7 @@ static void common_read(struct virtio_pci *v, uint64_t offset, void *data, unsig
 	struct queue *q = queue_selected(v);
 	struct common c = {.device_feature_select = v->device_feature_select, .device_feature = feature_word(v->offered, v->device_feature_select),
 		.driver_feature_select = v->driver_feature_select, .driver_feature = feature_word(v->accepted, v->driver_feature_select),
-		.config_vector = v->config_vector, .num_queues = (uint16_t)v->c.dev.queues, .status = v->status, .queue_select = v->queue_select};
+		.config_vector = v->config_vector, .num_queues = (uint16_t)v->dev->queues, .status = v->status, .queue_select = v->queue_select};
 
 	if (q) {
 		c.queue_size = q->size;
@@ -172,9 +175,7 @@ static void virtio_pci_set_status(struct virtio_pci *v, uint8_t value)
 	if (!((v->status | value) & STATUS_FEATURES_OK))
 		value &= (uint8_t)~STATUS_DRIVER_OK;
 	v->status |= value;
-	if (value & STATUS_DRIVER_OK)
-		for (unsigned i = 0; i < v->c.dev.queues; i++)
-			worker_ring(&v->queue[i].worker);
+	virtio_pci_update(v);
 }
 
 static uint16_t virtio_pci_vector(const struct virtio_pci *v, uint64_t value)
@@ -184,24 +185,31 @@ static uint16_t virtio_pci_vector(const struct virtio_pci *v, uint64_t value)
 
 static void queue_set_size(struct queue *q, uint64_t value)
 {
-	if (!q->enabled && value && value <= q->v->c.dev.queue_size && (value & (value - 1)) == 0)
+	if (!q->enabled && value && value <= q->v->dev->queue_size && (value & (value - 1)) == 0)
 		q->size = (uint16_t)value;
+}
+
+static struct vqueue_setup queue_setup(const struct queue *q)
+{
+	return (struct vqueue_setup){.epoch = q->epoch, .size = q->size, .desc = {q->area[0]}, .avail = {q->area[1]}, .used = {q->area[2]},
+		.features = q->v->accepted};
 }
 
 static void queue_enable(struct queue *q)
 {
 	struct virtio_pci *v = q->v;
-	struct virtq_config c = {.ram = v->c.ram, .size = q->size, .desc = {q->area[0]}, .avail = {q->area[1]}, .used = {q->area[2]},
-		.indirect = v->accepted >> VIRTIO_F_INDIRECT_DESC & 1, .event_idx = v->accepted >> VIRTIO_F_EVENT_IDX & 1};
+	struct vqueue_setup s = queue_setup(q);
 
-	if (q->enabled || q->busy || !(v->status & STATUS_FEATURES_OK))
+	if (q->enabled || !(v->status & STATUS_FEATURES_OK))
 		return;
-	if (virtq_open(&q->vq, &c)) {
+	if (vqueue_check(plane_ram(v->c.plane), &s)) {
 		virtio_pci_fence(v);
 		return;
 	}
 	q->enabled = true;
-	worker_ring(&q->worker);
+	if (++q->epoch == 0)
+		q->epoch = 1;
+	virtio_pci_update(v);
 }
 
 static void queue_set_area(struct queue *q, uint64_t offset, const void *data, unsigned bytes)
@@ -222,7 +230,10 @@ static void queue_write(struct queue *q, uint64_t offset, const void *data, unsi
 	}
 	switch (offset) {
 	case offsetof(struct common, queue_size): queue_set_size(q, value); break;
-	case offsetof(struct common, queue_vector): q->vector = virtio_pci_vector(q->v, value); break;
+	case offsetof(struct common, queue_vector):
+		q->vector = virtio_pci_vector(q->v, value);
+		virtio_pci_update(q->v);
+		break;
 	case offsetof(struct common, queue_enable):
 		if (value == 1)
 			queue_enable(q);
@@ -261,7 +272,7 @@ static void isr_read(struct virtio_pci *v, uint64_t offset, void *data)
 static void virtio_pci_bar_read(void *dev, uint64_t offset, void *data, unsigned bytes)
 {
 	struct virtio_pci *v = dev;
-	const struct virtio_dev *d = &v->c.dev;
+	const struct virtio_dev *d = v->dev;
 	uint64_t at = offset % REGION_BYTES;
 
 	memset(data, 0, bytes);
@@ -278,7 +289,7 @@ static void virtio_pci_bar_read(void *dev, uint64_t offset, void *data, unsigned
 static void virtio_pci_bar_write(void *dev, uint64_t offset, const void *data, unsigned bytes)
 {
 	struct virtio_pci *v = dev;
-	const struct virtio_dev *d = &v->c.dev;
+	const struct virtio_dev *d = v->dev;
 	uint64_t at = offset % REGION_BYTES;
 
 	switch (offset / REGION_BYTES) {
@@ -289,7 +300,7 @@ static void virtio_pci_bar_write(void *dev, uint64_t offset, const void *data, u
 		break;
 	case REGION_NOTIFY:
 		if (at / NOTIFY_STRIDE < d->queues)
-			worker_ring(&v->queue[at / NOTIFY_STRIDE].worker);
+			plane_ring(v->c.plane, v->c.device, (unsigned)at / NOTIFY_STRIDE);
 		break;
 	}
 }
@@ -332,9 +343,7 @@ static void virtio_pci_config_written(struct pci_dev *d, unsigned offset, unsign
 	if (virtio_pci_window(v, offset, bytes, &at, &length))
 		virtio_pci_bar_write(v, at, d->config + v->window + CAP_EXTRA, length);
 	msix_config_written(&v->msix);
-	if (offset <= PCI_COMMAND && offset + bytes > PCI_COMMAND)
-		for (unsigned i = 0; i < v->c.dev.queues; i++)
-			worker_ring(&v->queue[i].worker); /* bus mastering may have come on */
+	virtio_pci_update(v); /* bus mastering, masks or a BAR may have changed */
 }
 
 static const struct pci_ops virtio_pci_ops = {.config_read = virtio_pci_config_read, .config_written = virtio_pci_config_written};
@@ -353,7 +362,7 @@ static unsigned virtio_pci_add_cap(struct virtio_pci *v, uint8_t type, unsigned 
 
 static void virtio_pci_describe(struct virtio_pci *v)
 {
-	const struct virtio_dev *d = &v->c.dev;
+	const struct virtio_dev *d = v->dev;
 	struct pci_id id = {.vendor = 0x1af4, .device = (uint16_t)(0x1040 + d->type), .subsystem_vendor = 0x1af4, .subsystem = 0x0040, .class = d->pci_class,
 		.revision = 1};
 	unsigned notify;
@@ -361,6 +370,8 @@ static void virtio_pci_describe(struct virtio_pci *v)
 	pci_dev_init(&v->pci, d->name, &id, &virtio_pci_ops);
 	pci_bar_init(&v->pci, BAR_REGISTERS, BAR_BYTES, &virtio_pci_bar_ops, v);
 	msix_init(&v->msix, &v->pci, BAR_MSIX, d->queues + 1, v->c.irq_sink);
+	v->msix.changed = virtio_pci_rewired;
+	v->msix.user = v;
 	virtio_pci_add_cap(v, CAP_COMMON, REGION_COMMON, sizeof(struct common), 0);
 	virtio_pci_add_cap(v, CAP_ISR, REGION_ISR, 1, 0);
 	if (d->config_bytes)
@@ -374,88 +385,109 @@ static void virtio_pci_describe(struct virtio_pci *v)
 	pci_allow(&v->pci, v->window + CAP_EXTRA, 4, 0xffffffff);
 }
 
-/* --- the life of a queue --- */
+/* --- the queues' servers --- */
 
-/* May the queue be worked on now? Then it is busy, and its virtq is the worker's. */
-static bool queue_begin(struct queue *q, uint64_t *features)
+/* Not as it is now but as it should be: what the registers say of the queue. */
+static bool queue_wanted(const struct queue *q)
 {
-	struct virtio_pci *v = q->v;
+	const struct virtio_pci *v = q->v;
 
-	bus_lock(v->c.bus);
-	q->busy = !atomic_load(&v->stop) && q->enabled && (v->status & (STATUS_DRIVER_OK | STATUS_NEEDS_RESET)) == STATUS_DRIVER_OK && pci_is_master(&v->pci);
-	*features = v->accepted;
-	bus_unlock(v->c.bus);
-	return q->busy;
+	return q->enabled && !v->resetting && (v->status & (STATUS_DRIVER_OK | STATUS_NEEDS_RESET)) == STATUS_DRIVER_OK && pci_is_master(&v->pci);
 }
 
-static void queue_interrupt(struct queue *q)
+static struct plane_wire queue_wire(const struct queue *q)
+{
+	const struct pci_bar *bar = &q->v->pci.bar[BAR_REGISTERS];
+	struct plane_wire w = {.bell = bar->mapped ? bar->at + REGION_NOTIFY * REGION_BYTES + q->index * NOTIFY_STRIDE : 0};
+
+	w.direct = msix_message(&q->v->msix, q->vector, &w.address, &w.data);
+	return w;
+}
+
+static bool wire_equal(const struct plane_wire *a, const struct plane_wire *b)
+{
+	return a->bell == b->bell && a->direct == b->direct && a->address == b->address && a->data == b->data;
+}
+
+/* Tell a queue's server what has changed. Its wiring goes before its start, so that it never runs with an older one; a queue that is not served has none. */
+static void queue_update(struct queue *q)
 {
 	struct virtio_pci *v = q->v;
+	bool wanted = queue_wanted(q);
+	struct plane_wire w = {0};
+
+	if (!wanted && q->serving == SERVING_YES)
+		q->serving = plane_stop(v->c.plane, v->c.device, q->index) ? SERVING_NO : SERVING_ENDS;
+	if (wanted || q->serving != SERVING_NO)
+		w = queue_wire(q);
+	if (!wire_equal(&w, &q->wire)) {
+		q->wire = w;
+		plane_wire(v->c.plane, v->c.device, q->index, &w);
+	}
+	if (wanted && q->serving == SERVING_NO) {
+		struct vqueue_setup s = queue_setup(q);
+
+		q->serving = SERVING_YES;
+		plane_start(v->c.plane, v->c.device, q->index, &s);
+	}
+}
+
+/* After any change of registers that the servers should know of. */
+static void virtio_pci_update(struct virtio_pci *v)
+{
+	for (unsigned i = 0; i < v->dev->queues; i++)
+		queue_update(&v->queue[i]);
+}
+
+static void virtio_pci_rewired(void *user)
+{
+	virtio_pci_update(user);
+}
+
+static void on_raise(void *fn, unsigned queue)
+{
+	struct virtio_pci *v = fn;
 
 	bus_lock(v->c.bus);
-	if (!v->resetting) {
+	if (!v->resetting && v->queue[queue].serving != SERVING_NO) {
 		v->isr |= ISR_QUEUE;
-		msix_raise(&v->msix, q->vector);
+		msix_raise(&v->msix, v->queue[queue].vector);
 	}
 	bus_unlock(v->c.bus);
 }
 
-/* Serve until there is nothing to do. -errno: the driver broke the rules. */
-static int queue_serve(struct queue *q, uint64_t features)
+static void on_stopped(void *fn, unsigned queue)
 {
-	struct virtio_pci *v = q->v;
-	bool again = true;
-
-	while (again && !atomic_load(&v->stop)) {
-		int served;
-
-		virtq_quiet(&q->vq);
-		served = v->c.dev.ops->serve(v->c.dev.dev, q->index, &q->vq, features, &v->stop);
-		if (served < 0)
-			return served;
-		if (atomic_load(&v->stop))
-			break;
-		if (virtq_wants_interrupt(&q->vq))
-			queue_interrupt(q);
-		again = served == VIRTIO_MORE || (virtq_listen(&q->vq) && served == VIRTIO_DRAINED);
-	}
-	return 0;
-}
-
-static void queue_end(struct queue *q, int err)
-{
-	struct virtio_pci *v = q->v;
+	struct virtio_pci *v = fn;
 
 	bus_lock(v->c.bus);
-	q->busy = false;
-	if (err)
-		virtio_pci_fence(v);
-	virtio_pci_end_reset(v);
+	if (v->queue[queue].serving == SERVING_ENDS) {
+		v->queue[queue].serving = SERVING_NO;
+		virtio_pci_end_reset(v);
+		queue_update(&v->queue[queue]);
+	}
 	bus_unlock(v->c.bus);
 }
 
-static void queue_work(void *dev)
+static void on_broken(void *fn, unsigned queue)
 {
-	struct queue *q = dev;
-	uint64_t features;
+	struct virtio_pci *v = fn;
 
-	if (queue_begin(q, &features))
-		queue_end(q, queue_serve(q, features));
+	bus_lock(v->c.bus);
+	if (v->queue[queue].serving != SERVING_NO && !v->resetting)
+		virtio_pci_fence(v);
+	bus_unlock(v->c.bus);
 }
 
 static int virtio_pci_start(struct virtio_pci *v)
 {
-	int err = 0;
+	int err;
 
-	for (unsigned i = 0; i < v->c.dev.queues && !err; i++) {
-		struct queue *q = &v->queue[i];
-
-		q->v = v;
-		q->index = i;
-		err = worker_open(&q->worker, v->c.dev.name, queue_work, q);
+	for (unsigned i = 0; i < v->dev->queues; i++) {
+		v->queue[i].v = v;
+		v->queue[i].index = i;
 	}
-	if (err)
-		return err;
+	plane_attach(v->c.plane, v->c.device, &(struct plane_function){.raise = on_raise, .stopped = on_stopped, .broken = on_broken, .fn = v});
 	bus_lock(v->c.bus);
 	err = pci_add(v->c.pci, v->c.slot, &v->pci);
 	bus_unlock(v->c.bus);
@@ -464,14 +496,16 @@ static int virtio_pci_start(struct virtio_pci *v)
 
 int virtio_pci_open(struct virtio_pci **out, const struct virtio_pci_config *c)
 {
+	const struct virtio_dev *dev = plane_dev(c->plane, c->device);
 	struct virtio_pci *v = calloc(1, sizeof *v);
 	int err;
 
-	ensure(c->dev.queues >= 1 && c->dev.queues <= VIRTIO_QUEUES_MAX && c->dev.queue_size <= VIRTQ_SIZE_MAX && c->dev.config_bytes <= REGION_BYTES);
+	ensure(dev && dev->queue_size <= VIRTQ_SIZE_MAX && dev->config_bytes <= REGION_BYTES);
 	if (!v)
 		return -ENOMEM;
 	v->c = *c;
-	v->offered = c->dev.features | 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_F_INDIRECT_DESC | 1ull << VIRTIO_F_EVENT_IDX;
+	v->dev = dev;
+	v->offered = dev->features | 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_F_INDIRECT_DESC | 1ull << VIRTIO_F_EVENT_IDX;
 	virtio_pci_describe(v);
 	virtio_pci_clear(v);
 	err = virtio_pci_start(v);
@@ -488,16 +522,8 @@ void virtio_pci_close(struct virtio_pci *v)
 		return;
 	bus_lock(v->c.bus);
 	pci_remove(&v->pci);
-	atomic_store(&v->stop, true);
 	bus_unlock(v->c.bus);
-	for (unsigned i = 0; i < v->c.dev.queues; i++)
-		worker_close(&v->queue[i].worker);
 	free(v);
-}
-
-void virtio_pci_ring(struct virtio_pci *v, unsigned queue)
-{
-	worker_ring(&v->queue[queue].worker);
 }
 
 uint64_t virtio_pci_violations(struct virtio_pci *v)

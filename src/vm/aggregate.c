@@ -240,7 +240,7 @@ static int open_memory(struct aggregate *a, struct failure *f)
 static int open_machine(struct aggregate *a, struct failure *f)
 {
 	struct machine_config m = {
-		.topology = a->topology, .vcpus_here = a->c.vcpus[a->c.self.v], .devices_here = node_eq(a->c.self, a->c.devices),
+		.topology = a->topology, .vcpus_here = a->c.vcpus[a->c.self.v], .self = a->c.self, .devices = a->c.devices,
 		.ram = &a->ram, .cpuid = a->c.cpuid, .tsc_khz = a->c.cpuid->tsc_khz,
 		.hooks = {.owner = a, .end = on_machine_end, .console = on_machine_console, .io = on_machine_io, .irq = on_machine_irq},
 	};

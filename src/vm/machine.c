@@ -43,6 +43,7 @@ struct machine {
 	int kvm_fd, vm_fd;
 	uint32_t tsc_khz;
 	uint8_t *stub; /* proxies' code, PROXY_STUB_BYTES; NULL without proxies */
+	struct outfit *outfit;
 	struct board *board; /* NULL on nodes without the devices */
 	bool level_routes;   /* KVM has routes of level-triggered pins; guarded by the IOAPIC's lock */
 	struct cpu *cpu;
@@ -151,6 +152,8 @@ static int sink_access(void *owner, vcpu_t vcpu, enum bus_space space, uint64_t 
 	struct machine_vcpu_stats *stats = &m->cpu[vcpu.v].stats;
 
 	(*(space == BUS_PIO ? &stats->io : &stats->mmio))++;
+	if (write && space == BUS_MMIO && plane_bell(machine_plane(m), addr))
+		return 0;
 	if (!m->board)
 		return m->c.hooks.io(m->c.hooks.owner, vcpu, space, addr, data, bytes, write);
 	machine_io(m, space, addr, data, bytes, write);
@@ -420,13 +423,25 @@ static int machine_align_tsc(struct machine *m, struct failure *f)
 	return machine_set_tsc_offset(m, offset);
 }
 
-static int machine_open_board(struct machine *m, struct failure *f)
+static int plane_out(void *user, node_t to, bool bulk, const uint8_t *frame, size_t bytes)
 {
-	struct board_config b = {.ram = m->c.ram, .msi = board_msi, .routes = board_routes, .output = board_console, .room = board_console_room,
-		.end = board_ended, .user = m};
-	int err = m->c.devices_here ? board_open(&m->board, &b, f) : 0;
+	struct machine *m = user;
 
-	return !err && m->board ? absent_add(board_bus(m->board)) : err;
+	return m->c.hooks.send ? m->c.hooks.send(m->c.hooks.owner, to, bulk, frame, bytes) : -EPIPE;
+}
+
+static int machine_open_devices(struct machine *m, struct failure *f)
+{
+	struct outfit_config o = {.plane = {.self = m->c.self, .devices = m->c.devices, .ram = m->c.ram, .msi = board_msi, .send = plane_out, .user = m},
+		.vcpus = m->c.topology.vcpus, .vcpu_node = m->c.topology.vcpu_node};
+	struct board_config b = {.msi = board_msi, .routes = board_routes, .output = board_console, .room = board_console_room, .end = board_ended, .user = m};
+	int err = outfit_open(&m->outfit, &o, f);
+
+	if (err || !node_eq(m->c.self, m->c.devices))
+		return err;
+	b.plane = outfit_plane(m->outfit);
+	err = board_open(&m->board, &b, f);
+	return err ? err : absent_add(board_bus(m->board));
 }
 
 static int machine_build(struct machine *m, struct failure *f)
@@ -451,7 +466,7 @@ static int machine_build(struct machine *m, struct failure *f)
 		err = machine_open_cpus(m, f);
 	if (!err)
 		err = machine_align_tsc(m, f);
-	return err ? err : machine_open_board(m, f);
+	return err ? err : machine_open_devices(m, f);
 }
 
 int machine_open(struct machine **out, const struct machine_config *c, struct failure *f)
@@ -482,7 +497,9 @@ void machine_close(struct machine *m)
 {
 	if (!m)
 		return;
+	outfit_halt(m->outfit);
 	board_close(m->board);
+	outfit_close(m->outfit);
 	for (unsigned i = 0; i < m->cpus; i++)
 		vcpu_close(&m->cpu[i].v);
 	free(m->cpu);
@@ -577,6 +594,11 @@ int machine_start(struct machine *m, struct failure *f)
 		return 0;
 	machine_stop(m);
 	return failure_set(f, err, "raise the limit on threads", "vCPU threads cannot be started: %s", strerror(-err));
+}
+
+struct plane *machine_plane(struct machine *m)
+{
+	return outfit_plane(m->outfit);
 }
 
 void machine_stop(struct machine *m)

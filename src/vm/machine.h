@@ -13,6 +13,7 @@
 #include "base/failure.h"
 #include "base/types.h"
 #include "dev/bus.h"
+#include "dev/outfit.h"
 #include "mem/ram.h"
 #include "vm/boot.h"
 #include "vm/cpuid.h"
@@ -43,12 +44,14 @@ struct machine_hooks {
 	/* Something arrived in this node's LAPIC of a vCPU that runs elsewhere; or, a SIPI, of one that runs here, for its proxies elsewhere to know. Called on
 	 * the vCPU's thread; may wait. NULL: all vCPUs are here for ever. */
 	void (*irq)(void *owner, vcpu_t to, struct proxy_irq irq);
+	/* A frame for another node's device plane (dev/plane.h): bulk on the io stream, else on the bus stream. Any thread; never waits. NULL: there is no other node. */
+	int (*send)(void *owner, node_t to, bool bulk, const uint8_t *frame, size_t bytes);
 };
 
 struct machine_config {
 	struct topology topology;        /* what the guest is told; does not change when a vCPU moves */
 	uint64_t vcpus_here;             /* the vCPUs that run on this node, one bit each (at first topology_vcpus(&topology, self)); the rest are proxies */
-	bool devices_here;
+	node_t self, devices;            /* devices: the node with the devices' registers */
 	const struct ram *ram;           /* laid out and mapped; outlives the machine */
 	const struct cpuid_table *cpuid; /* the meet of all nodes; read during machine_open only */
 	uint32_t tsc_khz;                /* guest TSC frequency; 0: the host's own */
@@ -77,6 +80,9 @@ int machine_start(struct machine *m, struct failure *f) MUST_CHECK;
 
 /* Kick all vCPUs out for good, and wait for nothing. Any thread. */
 void machine_leave(struct machine *m);
+
+/* This node's part of the device plane, for what other nodes send to it. */
+struct plane *machine_plane(struct machine *m);
 
 /* Kick all vCPUs out for good, join their threads, and hand out what the guest still had to say on its console. A vCPU that waits for memory or
  * for hooks.io comes out when that ends: fail those first. */

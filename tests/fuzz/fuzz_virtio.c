@@ -14,6 +14,7 @@ enum { RAM_BYTES = 64 * 1024, CONFIG = ADDRMAP_ECAM + (1 << 15), BAR = ADDRMAP_P
 struct rig {
 	struct bus *bus;
 	struct pci *pci;
+	struct plane *plane;
 	struct virtio_pci *v;
 	struct ram ram;
 	uint8_t memory[RAM_BYTES] __attribute__((aligned(4096)));
@@ -193,6 +194,7 @@ static void rig_judge(void)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
 	static const struct virtio_ops ops = {.serve = echo_serve, .reset = echo_reset, .config_read = echo_config_read, .config_write = echo_config_write};
+	static const struct virtio_dev dev = {.name = "echo", .type = 42, .queues = 2, .queue_size = 16, .config_bytes = 12, .ops = &ops};
 	struct steps s = {.at = data, .end = data + bytes};
 
 	memset(&rig, 0, sizeof rig);
@@ -200,12 +202,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	ensure(bus_open(&rig.bus) == 0);
 	ensure(pci_open(&rig.pci, &(struct pci_config){.bus = rig.bus, .ecam = ADDRMAP_ECAM, .window = ADDRMAP_PCI_MMIO, .window_bytes = ADDRMAP_PCI_MMIO_BYTES,
 		.reset = rig_reset}) == 0);
-	ensure(virtio_pci_open(&rig.v, &(struct virtio_pci_config){.bus = rig.bus, .pci = rig.pci, .slot = 1, .ram = &rig.ram, .irq_sink = {.msi = rig_msi},
-		.dev = {.name = "echo", .type = 42, .queues = 2, .queue_size = 16, .config_bytes = 12, .ops = &ops}}) == 0);
+	ensure(plane_open(&rig.plane, &(struct plane_config){.ram = &rig.ram}) == 0);
+	ensure(plane_add(rig.plane, 0, &dev, (node_t[VIRTIO_QUEUES_MAX]){{0}}) == 0);
+	ensure(virtio_pci_open(&rig.v, &(struct virtio_pci_config){.bus = rig.bus, .pci = rig.pci, .slot = 1, .irq_sink = {.msi = rig_msi}, .plane = rig.plane}) == 0);
 	while (steps_left(&s))
 		rig_step(&s);
 	rig_judge();
+	plane_halt(rig.plane);
 	virtio_pci_close(rig.v);
+	plane_close(rig.plane);
 	pci_close(rig.pci);
 	bus_close(rig.bus);
 	return 0;

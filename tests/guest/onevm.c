@@ -144,7 +144,7 @@ static int load(struct onevm *o, const struct topology *topology, struct failure
 /* The guest sees o->nodes nodes with equal shares; all of their vCPUs run here. */
 static int start(struct onevm *o, struct failure *f)
 {
-	struct machine_config m = {.topology = {.nodes = (unsigned)o->nodes, .vcpus = (unsigned)o->cpus}, .vcpus_here = UINT64_MAX, .devices_here = true,
+	struct machine_config m = {.topology = {.nodes = (unsigned)o->nodes, .vcpus = (unsigned)o->cpus}, .vcpus_here = UINT64_MAX,
 		.ram = &o->ram, .cpuid = &o->cpuid, .hooks = {.owner = o, .end = on_end, .console = on_console, .console_room = on_console_room}};
 	int err = make_ram(o, f);
 

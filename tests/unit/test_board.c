@@ -1,6 +1,7 @@
 /* dev/board: the standard machine answers where dev/addrmap.h says, and its ends, keys and interrupts reach vm/. */
 #include "dev/addrmap.h"
 #include "dev/board.h"
+#include "dev/outfit.h"
 #include "tests/unit/virtio_driver.h"
 #include "tests/test.h"
 
@@ -10,6 +11,7 @@
 struct rig {
 	struct fixture f; /* its bus is the board's */
 	struct driver d;
+	struct outfit *o;
 	struct board *b;
 	unsigned ends[3], routed;
 };
@@ -43,7 +45,10 @@ static struct rig *rig_open(void)
 	fixture_init(&r->f);
 	bus_close(r->f.bus);
 	driver_init(&r->d, 8);
-	if (board_open(&r->b, &(struct board_config){.ram = &r->d.ram, .msi = rig_msi, .routes = rig_routes, .output = rig_output, .end = rig_end, .user = r}, NULL))
+	if (outfit_open(&r->o, &(struct outfit_config){.plane = {.ram = &r->d.ram, .msi = rig_msi, .user = r}}, NULL))
+		abort();
+	if (board_open(&r->b, &(struct board_config){.plane = outfit_plane(r->o), .msi = rig_msi, .routes = rig_routes, .output = rig_output, .end = rig_end,
+		.user = r}, NULL))
 		abort();
 	r->f.bus = board_bus(r->b);
 	return r;
@@ -51,7 +56,9 @@ static struct rig *rig_open(void)
 
 static void rig_close(struct rig *r)
 {
+	outfit_halt(r->o);
 	board_close(r->b);
+	outfit_close(r->o);
 	r->f.bus = NULL;
 	fixture_fini(&r->f);
 	driver_fini(&r->d);

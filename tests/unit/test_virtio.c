@@ -16,6 +16,7 @@ struct rig {
 	struct fixture f;
 	struct driver d;
 	struct pci *pci;
+	struct plane *plane;
 	struct virtio_pci *v;
 	/* The device under test may be one that waits at a gate in the middle of a request. */
 	pthread_mutex_t lock;
@@ -52,7 +53,9 @@ static struct rig *rig_open(struct virtio_dev dev)
 	if (pci_open(&r->pci, &(struct pci_config){.bus = r->f.bus, .ecam = ADDRMAP_ECAM, .window = ADDRMAP_PCI_MMIO, .window_bytes = ADDRMAP_PCI_MMIO_BYTES,
 			.reset = rig_no_reset}))
 		abort();
-	if (virtio_pci_open(&r->v, &(struct virtio_pci_config){.bus = r->f.bus, .pci = r->pci, .slot = 2, .ram = &r->d.ram, .irq_sink = fixture_sink(&r->f), .dev = dev}))
+	if (plane_open(&r->plane, &(struct plane_config){.ram = &r->d.ram}) || plane_add(r->plane, 3, &dev, (node_t[VIRTIO_QUEUES_MAX]){{0}}))
+		abort();
+	if (virtio_pci_open(&r->v, &(struct virtio_pci_config){.bus = r->f.bus, .pci = r->pci, .slot = 2, .irq_sink = fixture_sink(&r->f), .plane = r->plane, .device = 3}))
 		abort();
 	poke(r, (int)CONFIG + 0x10, 4, (uint32_t)BAR);
 	poke(r, (int)CONFIG + 0x18, 4, (uint32_t)TABLE);
@@ -67,7 +70,9 @@ static struct rig *rig_open(struct virtio_dev dev)
 
 static void rig_close(struct rig *r)
 {
+	plane_halt(r->plane);
 	virtio_pci_close(r->v);
+	plane_close(r->plane);
 	pci_close(r->pci);
 	driver_fini(&r->d);
 	fixture_fini(&r->f);

@@ -1,0 +1,29 @@
+/* Which virtio devices a VM has: every node opens the same outfit, and with it its part of the device plane (dev/plane.h).
+ *
+ * Queue i of a device with many belongs to vCPU i, and so to that vCPU's node; a device's one queue to the devices' node.
+ * Threads: open, halt and close belong to one owner. */
+#ifndef DEV_OUTFIT_H
+#define DEV_OUTFIT_H
+
+#include "base/failure.h"
+#include "dev/plane.h"
+
+struct outfit_config {
+	struct plane_config plane;
+	unsigned vcpus;
+	const node_t *vcpu_node; /* of each; read during open */
+};
+
+struct outfit;
+
+int outfit_open(struct outfit **out, const struct outfit_config *c, struct failure *f) MUST_CHECK;
+
+/* The workers end; devices answer no more. A worker may wait for memory: end that first (mem/). */
+void outfit_halt(struct outfit *o);
+
+/* After halt, and after nobody calls its plane any more. */
+void outfit_close(struct outfit *o);
+
+struct plane *outfit_plane(struct outfit *o);
+
+#endif
