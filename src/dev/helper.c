@@ -1,0 +1,156 @@
+/* See helper.h. posix_spawn, because a fork of a process with a guest's memory would copy its page tables and break every frame's mapping. */
+#include "dev/helper.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { WORDS_BYTES = 4096, PROGRAM_BYTES = 512 };
+
+static bool find(const char *name, char to[PROGRAM_BYTES])
+{
+	const char *path = getenv("PATH");
+	char folders[2048];
+
+	snprintf(folders, sizeof folders, "%s:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin", path ? path : "");
+	for (char *at = folders, *next; at; at = next) {
+		next = strchr(at, ':');
+		if (next)
+			*next++ = 0;
+		if (*at == '/' && snprintf(to, PROGRAM_BYTES, "%s/%s", at, name) < PROGRAM_BYTES && access(to, X_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Descriptors 0 to 3 are what it gets; signals as if nobody had touched them. */
+static int spawn(struct helper *h, const char *program, char *const *args, int fd)
+{
+	char *const env[] = {(char[]){"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}, (char[]){"LC_ALL=C"}, NULL};
+	posix_spawn_file_actions_t files;
+	posix_spawnattr_t how;
+	sigset_t all, none;
+	int err;
+
+	sigfillset(&all);
+	sigemptyset(&none);
+	posix_spawn_file_actions_init(&files);
+	posix_spawnattr_init(&how);
+	posix_spawnattr_setflags(&how, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+	posix_spawnattr_setsigdefault(&how, &all);
+	posix_spawnattr_setsigmask(&how, &none);
+	err = posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDWR, 0);
+	err = err ? err : posix_spawn_file_actions_adddup2(&files, h->words, 1);
+	err = err ? err : posix_spawn_file_actions_adddup2(&files, h->words, 2);
+	err = err ? err : posix_spawn_file_actions_adddup2(&files, fd, HELPER_FD);
+	err = err ? err : posix_spawn_file_actions_addclosefrom_np(&files, HELPER_FD + 1);
+	err = err ? err : posix_spawn(&h->pid, program, &files, &how, args, env);
+	posix_spawn_file_actions_destroy(&files);
+	posix_spawnattr_destroy(&how);
+	return -err;
+}
+
+int helper_start(struct helper *h, const char *const *args, int fd, bool listener, const char *package, struct failure *f)
+{
+	/* LISTEN_PID must be the program's own, which only it knows. */
+	static const char activate[] = "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$@\"";
+	const char *full[HELPER_ARGS_MAX + 5];
+	char program[PROGRAM_BYTES], todo[100];
+	unsigned n = 0;
+	int err;
+
+	*h = (struct helper){.words = -1, .name = args[0]};
+	if (!find(args[0], program)) {
+		snprintf(todo, sizeof todo, "install the package %s on that node", package);
+		return failure_set(f, -ENOENT, todo, "the program %s is not there", args[0]);
+	}
+	if (listener) {
+		full[n++] = "sh";
+		full[n++] = "-c";
+		full[n++] = activate;
+		full[n++] = "sh";
+	}
+	full[n++] = program;
+	while (*++args && n < ARRAY_LEN(full) - 1)
+		full[n++] = *args;
+	full[n] = NULL;
+	if (*args)
+		return failure_set(f, -E2BIG, "ask for less", "too many arguments for %s", h->name);
+	h->words = memfd_create("words", MFD_CLOEXEC);
+	err = h->words < 0 ? -errno : spawn(h, listener ? "/bin/sh" : program, (char *const *)full, fd); /* POSIX: exec changes none of them */
+	if (!err)
+		return 0;
+	if (h->words >= 0)
+		close(h->words);
+	*h = (struct helper){.words = -1};
+	return failure_set(f, err, "see that the node has processes and memory left", "cannot start %s: %s", program, strerror(-err));
+}
+
+int helper_wait(struct helper *h, unsigned timeout_ms)
+{
+	struct pollfd p = {.events = POLLIN};
+	int status = 0, n;
+
+	if (!h->pid)
+		return -ESRCH;
+	p.fd = (int)syscall(SYS_pidfd_open, h->pid, 0);
+	if (p.fd >= 0) {
+		do
+			n = poll(&p, 1, (int)timeout_ms);
+		while (n < 0 && errno == EINTR);
+		close(p.fd);
+		if (n == 0)
+			return -ETIMEDOUT;
+	}
+	while (waitpid(h->pid, &status, 0) < 0 && errno == EINTR)
+		;
+	h->pid = 0;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -EINTR;
+}
+
+void helper_last_words(const struct helper *h, char *to, size_t room)
+{
+	char text[WORDS_BYTES + 1];
+	struct stat s = {0};
+	ssize_t n = -1;
+	char *line;
+
+	*to = 0;
+	if (h->words >= 0 && fstat(h->words, &s) == 0) /* its file position is the program's, too */
+		n = pread(h->words, text, WORDS_BYTES, s.st_size > WORDS_BYTES ? s.st_size - WORDS_BYTES : 0);
+	if (n <= 0)
+		return;
+	while (n > 0 && (unsigned char)text[n - 1] <= ' ')
+		n--;
+	text[n] = 0;
+	line = strrchr(text, '\n');
+	line = line ? line + 1 : text;
+	for (char *c = line; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = ' ';
+	snprintf(to, room, "%s", line);
+}
+
+void helper_end(struct helper *h, unsigned patience_ms)
+{
+	if (h->pid && helper_wait(h, patience_ms) == -ETIMEDOUT) {
+		log_warn("%s does not end: killed", h->name);
+		kill(h->pid, SIGKILL);
+		helper_wait(h, 60000);
+	}
+	if (h->name && h->words >= 0)
+		close(h->words);
+	*h = (struct helper){.words = -1};
+}

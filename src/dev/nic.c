@@ -1,0 +1,367 @@
+/* See nic.h: one thread, one queue. A frame leaves from its sender's thread while the other side takes it; what is left over waits in the queue, in order. */
+#include "dev/nic_backend.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { LENGTH_BYTES = 4, INPUT_BYTES = 2 * (LENGTH_BYTES + NIC_FRAME_MAX) };
+
+struct nic {
+	struct nic_config config;
+	struct nic_backend backend;
+	int wake;
+	pthread_t thread;
+	atomic_bool stop, resume;
+	_Atomic uint64_t sent, sent_bytes, received, received_bytes, dropped, refused;
+
+	pthread_mutex_t lock; /* guards down, the queue, and the order of writes */
+	bool down;
+	size_t first, queued;
+	uint8_t queue[NIC_QUEUE_BYTES];
+
+	/* The thread's own. */
+	bool paused;
+	size_t begin, end; /* of what has come and was not taken */
+	uint8_t input[INPUT_BYTES];
+};
+
+static const char *const kind_names[NIC_KINDS] = {"user", "tap"};
+
+const char *nic_kind_name(enum nic_kind k)
+{
+	return (unsigned)k < NIC_KINDS ? kind_names[k] : NULL;
+}
+
+static void add(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+static void wake(struct nic *n)
+{
+	uint64_t one = 1;
+
+	while (write(n->wake, &one, sizeof one) < 0 && errno == EINTR)
+		;
+}
+
+/* Behind what is queued; the caller has seen that there is room. Under the lock. */
+static void enqueue(struct nic *n, const uint8_t *bytes, size_t count)
+{
+	while (count) {
+		size_t at = (n->first + n->queued) % NIC_QUEUE_BYTES, run = NIC_QUEUE_BYTES - at < count ? NIC_QUEUE_BYTES - at : count;
+
+		memcpy(n->queue + at, bytes, run);
+		n->queued += run;
+		bytes += run;
+		count -= run;
+	}
+}
+
+/* How much went; 0: nothing now; -errno: the link is broken, which the thread will see as well. */
+static ssize_t write_some(struct nic *n, struct iovec *iov, unsigned iovs)
+{
+	struct msghdr m = {.msg_iov = iov, .msg_iovlen = iovs};
+	ssize_t got;
+
+	do
+		got = n->backend.stream ? sendmsg(n->backend.fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) : writev(n->backend.fd, iov, (int)iovs);
+	while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM ? 0 : -errno;
+	return got;
+}
+
+/* Under the lock. iov[0] is the length that a stream wants before the frame. */
+static bool send_locked(struct nic *n, struct iovec *iov, unsigned iovs, size_t bytes)
+{
+	ssize_t gone;
+
+	if (n->down)
+		return false;
+	if (!n->backend.stream)
+		return write_some(n, iov + 1, iovs - 1) > 0;
+	gone = n->queued ? 0 : write_some(n, iov, iovs);
+	if (gone < 0 || n->queued + bytes + LENGTH_BYTES - (size_t)gone > NIC_QUEUE_BYTES)
+		return false;
+	for (unsigned i = 0; i < iovs; i++) {
+		size_t skip = (size_t)gone < iov[i].iov_len ? (size_t)gone : iov[i].iov_len;
+
+		enqueue(n, (const uint8_t *)iov[i].iov_base + skip, iov[i].iov_len - skip);
+		gone -= (ssize_t)skip;
+	}
+	return true;
+}
+
+static bool allowed(const struct nic *n, const struct iovec *iov, unsigned iovs)
+{
+	uint8_t head[NIC_PEEK];
+	size_t have = 0;
+
+	if (!n->backend.allowed)
+		return true;
+	for (unsigned i = 0; i < iovs && have < sizeof head; i++) {
+		size_t some = iov[i].iov_len < sizeof head - have ? iov[i].iov_len : sizeof head - have;
+
+		memcpy(head + have, iov[i].iov_base, some);
+		have += some;
+	}
+	return n->backend.allowed(head, have);
+}
+
+int nic_send(struct nic *n, const struct iovec *iov, unsigned iovs)
+{
+	struct iovec with_length[NIC_IOV_MAX + 1];
+	uint8_t length[LENGTH_BYTES];
+	bool gone, queued;
+	size_t bytes = 0;
+
+	for (unsigned i = 0; i < iovs && iovs <= NIC_IOV_MAX && bytes <= NIC_FRAME_MAX; i++) {
+		bytes = iov[i].iov_len > NIC_FRAME_MAX ? NIC_FRAME_MAX + 1 : bytes + iov[i].iov_len;
+		with_length[i + 1] = iov[i];
+	}
+	if (bytes < NIC_FRAME_MIN || bytes > NIC_FRAME_MAX || !allowed(n, iov, iovs)) {
+		add(&n->refused, 1);
+		return bytes < NIC_FRAME_MIN || bytes > NIC_FRAME_MAX ? -EINVAL : 0;
+	}
+	for (unsigned i = 0; i < LENGTH_BYTES; i++)
+		length[i] = (uint8_t)(bytes >> (24 - 8 * i));
+	with_length[0] = (struct iovec){length, LENGTH_BYTES};
+	pthread_mutex_lock(&n->lock);
+	gone = send_locked(n, with_length, iovs + 1, bytes);
+	queued = n->queued > 0;
+	pthread_mutex_unlock(&n->lock);
+	if (gone) {
+		add(&n->sent, 1);
+		add(&n->sent_bytes, bytes);
+	} else {
+		add(&n->dropped, 1);
+	}
+	if (gone && queued)
+		wake(n);
+	return 0;
+}
+
+void nic_resume(struct nic *n)
+{
+	atomic_store(&n->resume, true);
+	wake(n);
+}
+
+static void lose(struct nic *n)
+{
+	pthread_mutex_lock(&n->lock);
+	n->down = true;
+	n->queued = 0;
+	pthread_mutex_unlock(&n->lock);
+	n->config.link(n->config.user, false);
+	if (n->config.trouble)
+		n->config.trouble(n->config.user, -EPIPE, n->backend.lost);
+	else
+		log_warn("%s", n->backend.lost);
+}
+
+/* Returns whether the link still is. */
+static bool drain_queue(struct nic *n)
+{
+	ssize_t gone = 1;
+
+	pthread_mutex_lock(&n->lock);
+	while (n->queued && gone > 0) {
+		size_t run = NIC_QUEUE_BYTES - n->first < n->queued ? NIC_QUEUE_BYTES - n->first : n->queued;
+		struct iovec iov = {n->queue + n->first, run};
+
+		gone = write_some(n, &iov, 1);
+		if (gone > 0) {
+			n->first = (n->first + (size_t)gone) % NIC_QUEUE_BYTES;
+			n->queued -= (size_t)gone;
+		}
+	}
+	pthread_mutex_unlock(&n->lock);
+	return gone >= 0;
+}
+
+/* Returns false when the guest cannot take it now. */
+static bool deliver(struct nic *n, const uint8_t *frame, size_t bytes)
+{
+	if (bytes < NIC_FRAME_MIN) {
+		add(&n->refused, 1);
+		return true;
+	}
+	if (!n->config.receive(n->config.user, frame, bytes)) {
+		n->paused = true;
+		return false;
+	}
+	add(&n->received, 1);
+	add(&n->received_bytes, bytes);
+	return true;
+}
+
+/* Hand on what has come; false: that is not the language of the other side. */
+static bool deliver_all(struct nic *n)
+{
+	while (n->backend.stream ? n->end - n->begin >= LENGTH_BYTES : n->end > n->begin) {
+		const uint8_t *at = n->input + n->begin;
+		size_t head = n->backend.stream ? LENGTH_BYTES : 0;
+		size_t bytes = head ? (size_t)at[0] << 24 | (size_t)at[1] << 16 | (size_t)at[2] << 8 | at[3] : n->end - n->begin;
+
+		if (!bytes || bytes > NIC_FRAME_MAX)
+			return false;
+		if (n->end - n->begin < head + bytes)
+			break;
+		if (!deliver(n, at + head, bytes))
+			return true;
+		n->begin += head + bytes;
+	}
+	memmove(n->input, n->input + n->begin, n->end - n->begin);
+	n->end -= n->begin;
+	n->begin = 0;
+	return true;
+}
+
+/* Some reads, so that the queue and the bell are looked at in between. Returns whether the link still is. */
+static bool take(struct nic *n)
+{
+	for (unsigned i = 0; i < 16 && !n->paused; i++) {
+		ssize_t got = read(n->backend.fd, n->input + n->end, sizeof n->input - n->end);
+
+		if (got < 0 && (errno == EAGAIN || errno == EINTR))
+			return true;
+		if (got <= 0)
+			return false;
+		n->end += (size_t)got;
+		if (!deliver_all(n))
+			return false;
+	}
+	return true;
+}
+
+/* One round of the thread; false: the link is gone. */
+static bool serve(struct nic *n)
+{
+	struct pollfd p[2] = {{.fd = n->wake, .events = POLLIN}, {.fd = n->backend.fd}};
+	uint64_t rings;
+	bool queued;
+
+	if (atomic_exchange(&n->resume, false) && n->paused) {
+		n->paused = false;
+		if (!deliver_all(n))
+			return false;
+	}
+	pthread_mutex_lock(&n->lock);
+	queued = n->queued > 0;
+	pthread_mutex_unlock(&n->lock);
+	p[1].events = (short)((n->paused ? 0 : POLLIN) | (queued ? POLLOUT : 0));
+	if (poll(p, 2, -1) < 0)
+		return errno == EINTR;
+	if (p[0].revents && read(n->wake, &rings, sizeof rings) < 0 && errno != EAGAIN)
+		return false;
+	if ((p[1].revents & POLLOUT) && !drain_queue(n))
+		return false;
+	if (p[1].revents & POLLIN)
+		return take(n);
+	return !(p[1].revents & (POLLHUP | POLLERR | POLLNVAL));
+}
+
+static void *run(void *arg)
+{
+	struct nic *n = arg;
+	bool up = true;
+	uint64_t rings;
+
+	while (!atomic_load(&n->stop))
+		if (up && !serve(n)) {
+			up = false;
+			lose(n);
+		} else if (!up) {
+			struct pollfd p = {.fd = n->wake, .events = POLLIN};
+
+			poll(&p, 1, -1);
+			if (read(n->wake, &rings, sizeof rings) < 0)
+				continue;
+		}
+	return NULL;
+}
+
+static int start(struct nic *n)
+{
+	sigset_t all, before;
+	int err;
+
+	n->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (n->wake < 0)
+		return -errno;
+	n->config.link(n->config.user, true);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	err = pthread_create(&n->thread, NULL, run, n);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (!err)
+		pthread_setname_np(n->thread, "nic");
+	else
+		close(n->wake);
+	return -err;
+}
+
+int nic_open(struct nic **out, const struct nic_config *c, struct failure *f)
+{
+	struct nic *n = calloc(1, sizeof *n);
+	int err;
+
+	*out = NULL;
+	if (!n)
+		return failure_set(f, -ENOMEM, "free some memory on this host", "out of memory for a network card");
+	n->config = *c;
+	n->backend.fd = -1;
+	err = c->kind == NIC_USER ? nic_passt_open(&n->backend, c, f) : c->kind == NIC_TAP ? nic_tap_open(&n->backend, c, f) : -EINVAL;
+	if (!err) {
+		pthread_mutex_init(&n->lock, NULL);
+		err = start(n);
+		if (err) {
+			close(n->backend.fd);
+			pthread_mutex_destroy(&n->lock);
+			failure_set(f, err, "see that the node has processes and memory left", "no thread to be had for a network card");
+		}
+	}
+	if (err) {
+		free(n);
+		return err;
+	}
+	*out = n;
+	return 0;
+}
+
+void nic_close(struct nic *n)
+{
+	if (!n)
+		return;
+	atomic_store(&n->stop, true);
+	wake(n);
+	pthread_join(n->thread, NULL);
+	close(n->backend.fd);
+	close(n->wake);
+	pthread_mutex_destroy(&n->lock);
+	free(n);
+}
+
+void nic_count(const struct nic *n, struct nic_counts *to)
+{
+	*to = (struct nic_counts){atomic_load_explicit(&n->sent, memory_order_relaxed), atomic_load_explicit(&n->sent_bytes, memory_order_relaxed),
+		atomic_load_explicit(&n->received, memory_order_relaxed), atomic_load_explicit(&n->received_bytes, memory_order_relaxed),
+		atomic_load_explicit(&n->dropped, memory_order_relaxed), atomic_load_explicit(&n->refused, memory_order_relaxed)};
+}
+
+const char *nic_interface(const struct nic *n)
+{
+	return n->backend.ifname;
+}
