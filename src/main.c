@@ -1,5 +1,5 @@
-/* One program, three roles: the daemon of a host, a VM's fragment (started by the daemon), and the client. Nothing is decided here but which; only
- * main() ends the process. */
+/* One program, three roles: the daemon of a host, a VM's fragment (started by the daemon), and the client; and the short-lived process that looks into a
+ * stranger's disk. Nothing is decided here but which; only main() ends the process. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +10,7 @@
 #include "node/daemon.h"
 #include "node/doctor.h"
 #include "node/fragment.h"
+#include "vm/bootdisk.h"
 
 static int node(const struct options *o)
 {
@@ -59,6 +60,8 @@ int main(int argc, char **argv)
 
 	if (argc == 5 && strcmp(argv[1], "fragment") == 0)
 		return fragment(argv + 2);
+	if (argc == 3 && strcmp(argv[1], "bootdisk") == 0) /* only bootdisk_find() says that */
+		return bootdisk_child(strcmp(argv[2], "copy") == 0);
 	if (options_read(&o, argc, argv, &f))
 		return (int)report_usage(&f, false);
 	if (o.verb == VERB_NODE)

@@ -40,7 +40,12 @@ static void print_filled(const char *text, int column)
 
 static void print_option(const struct option_spec *o)
 {
-	int n = printf("  --%s%s%s", o->name, o->value ? " " : "", o->value ? o->value : "");
+	char letter[8] = "";
+	int n;
+
+	if (o->letter)
+		snprintf(letter, sizeof letter, "-%c, ", o->letter);
+	n = printf("  %s--%s%s%s", letter, o->name, o->value ? " " : "", o->value ? o->value : "");
 
 	if (n > 24)
 		printf("\n%*s", 26, "");
@@ -59,22 +64,35 @@ static void print_exits(void)
 		}
 }
 
-static int print_verb(const char *name, struct failure *f)
+static void print_verb(enum option_verb v)
 {
-	enum option_verb v = 0;
+	const struct verb_spec *s = options_verb(v);
 
-	while (v < VERBS && strcmp(options_verb(v)->name, name) != 0)
-		v++;
-	if (v == VERBS)
-		return failure_set(f, -EINVAL, "'tessera help' lists the verbs", "there is no verb '%.80s'", name);
-	printf("tessera %s%s%s [OPTION...]: %s\n\n", name, options_verb(v)->operand ? " " : "", options_verb(v)->operand ? options_verb(v)->operand : "",
-		options_verb(v)->summary);
-	print_filled(options_verb(v)->text, 0);
+	printf("tessera %s%s%s [OPTION...]: %s\n\n", s->name, s->operand ? " " : "", s->operand ? s->operand : "", s->summary);
+	print_filled(s->text, 0);
 	putchar('\n');
 	for (unsigned k = 0; k < OPTIONS; k++)
 		if (has(v, k))
 			print_option(options_spec(k));
-	return 0;
+}
+
+/* A verb, or all whose first word it is. */
+static int print_verbs(const char *name, struct failure *f)
+{
+	size_t n = strlen(name);
+	bool found = false;
+
+	for (unsigned v = 0; v < VERBS; v++) {
+		const char *verb = options_verb(v)->name;
+
+		if (strncmp(verb, name, n) != 0 || (verb[n] && verb[n] != ' '))
+			continue;
+		if (found)
+			putchar('\n');
+		print_verb(v);
+		found = true;
+	}
+	return found ? 0 : failure_set(f, -EINVAL, "'tessera help' lists the verbs", "there is no verb '%.80s'", name);
 }
 
 static void print_all(void)
@@ -109,9 +127,11 @@ static void roff(const char *text)
 
 static void man_option(const struct option_spec *o)
 {
-	char text[128];
+	char text[128], letter[8] = "";
 
-	snprintf(text, sizeof text, "--%s%s%s", o->name, o->value ? " " : "", o->value ? o->value : "");
+	if (o->letter)
+		snprintf(letter, sizeof letter, "-%c, ", o->letter);
+	snprintf(text, sizeof text, "%s--%s%s%s", letter, o->name, o->value ? " " : "", o->value ? o->value : "");
 	printf(".TP\n.B ");
 	roff(text);
 	roff(o->help);
@@ -155,18 +175,40 @@ static void print_man(void)
 	printf(".SH SEE ALSO\n.BR tessera\\-node (8)\n");
 }
 
+/* The first words of the verbs, each once; or the second words of those that begin with first. */
+static void print_words(const char *first)
+{
+	const char *last = "";
+	size_t last_bytes = 0;
+
+	for (unsigned v = 0; v < VERBS; v++) {
+		const char *name = options_verb(v)->name;
+		size_t n = strcspn(name, " ");
+
+		if (first && name[n] && strncmp(name, first, n) == 0)
+			printf("%s ", name + n + 1);
+		if (first || (n == last_bytes && strncmp(name, last, n) == 0))
+			continue;
+		printf("%s%.*s", v ? " " : "", (int)n, name);
+		last = name;
+		last_bytes = n;
+	}
+}
+
 /* One case per verb. */
 static void print_completion(void)
 {
 	printf("# Completion for bash, made by 'tessera help --completion': source it, or put it in /etc/bash_completion.d.\n"
-	       "_tessera() {\n\tlocal cur=${COMP_WORDS[COMP_CWORD]} words\n\tcase $COMP_CWORD:${COMP_WORDS[1]} in\n\t1:*) words=\"");
-	for (unsigned v = 0; v < VERBS; v++)
-		printf("%s%s", v ? " " : "", options_verb(v)->name);
+	       "_tessera() {\n\tlocal cur=${COMP_WORDS[COMP_CWORD]} words\n\tcase $COMP_CWORD:${COMP_WORDS[1]}:${COMP_WORDS[2]} in\n\t1:*) words=\"");
+	print_words(NULL);
+	printf("\" ;;\n\t2:image:*) words=\"");
+	print_words("image");
 	printf("\" ;;\n");
 	for (unsigned v = 0; v < VERBS; v++) {
-		const char *separator = "";
+		const char *separator = "", *name = options_verb(v)->name;
+		int n = (int)strcspn(name, " ");
 
-		printf("\t*:%s) words=\"", options_verb(v)->name);
+		printf("\t*:%.*s:%s) words=\"", n, name, name[n] ? name + n + 1 : "*");
 		for (unsigned k = 0; k < OPTIONS; k++)
 			if (has(v, k)) {
 				printf("%s--%s", separator, options_spec(k)->name);
@@ -187,7 +229,7 @@ int manual_verb(const struct options *o)
 		print_completion();
 	else if (!o->operand)
 		print_all();
-	else if (print_verb(o->operand, &f))
+	else if (print_verbs(o->operand, &f))
 		return (int)report_usage(&f, false);
 	return REPORT_OK;
 }

@@ -30,15 +30,24 @@ static const struct option_spec options[OPTIONS] = {
 	[OPTION_INITRD] = {"initrd", "FILE", "Initial RAM disk for it.", ON(RUN)},
 	[OPTION_APPEND] = {"append", "TEXT", "Added to the kernel's command line.", ON(RUN)},
 	[OPTION_DETACH] = {"detach", NULL, "Return as soon as the VM runs, without its console.", ON(RUN)},
-	[OPTION_JSON] = {"json", NULL, "Print one JSON document instead of text; errors too, as {\"error\":{...}}.", CLIENTS | ON(VERSION)},
+	[OPTION_JSON] = {"json", NULL, "Print one JSON document instead of text; errors too, as {\"error\":{...}}.",
+		CLIENTS | ON(VERSION) | ON(IMAGE_BUILD) | ON(IMAGE_INFO)},
 	[OPTION_WATCH] = {"watch", NULL, "Print again every second.", ON(STATS)},
 	[OPTION_ALL] = {"all", NULL, "Show VMs that have ended too.", ON(LS)},
 	[OPTION_TIMEOUT] = {"timeout", "SECONDS", "How long the guest has to switch itself off before it is killed. 0: press the button and return. Default: 60.",
 		ON(STOP)},
-	[OPTION_FORCE] = {"force", NULL, "Kill at once instead of pressing the power button.", ON(STOP)},
+	[OPTION_FORCE] = {"force", NULL, "stop: kill at once instead of pressing the power button. image build: replace FILE if there is one.", ON(STOP) | ON(IMAGE_BUILD)},
 	[OPTION_KILL_VMS] = {"kill-vms", NULL, "Kill the VMs that have a part on this node first.", ON(QUIT)},
 	[OPTION_MAN] = {"man", NULL, "Print the man page's source.", ON(HELP)},
 	[OPTION_COMPLETION] = {"completion", NULL, "Print completion for bash.", ON(HELP)},
+	[OPTION_RELEASE] = {"release", "NAME", "Debian release the image is made of. Default: bookworm.", ON(IMAGE_BUILD)},
+	[OPTION_PACKAGE] = {"package", "NAME,...", "Packages to install besides the basic system, without what they only recommend. Repeatable.", ON(IMAGE_BUILD),
+		.repeats = true},
+	[OPTION_OUTPUT] = {"output", "FILE", "The image to make; -o for short.", ON(IMAGE_BUILD), .letter = 'o'},
+	[OPTION_SIZE] = {"size", "SIZE", "Size of the disk and of its file system; the file takes only what is in use. Default: 4G.", ON(IMAGE_BUILD)},
+	[OPTION_MIRROR] = {"mirror", "URL", "Where packages come from, as http://HOST/debian, or a whole line of sources.list in quotes. Repeatable. Default: what this "
+		"host's apt uses for that release, with its updates and security updates.", ON(IMAGE_BUILD), .repeats = true},
+	[OPTION_HOSTNAME] = {"hostname", "NAME", "Name that the guest calls itself. Default: the image's file name.", ON(IMAGE_BUILD)},
 	[OPTION_UNSAFE_MMU] = {"unsafe-mmu", NULL, "Run on hosts whose KVM cannot run a stock kernel, or is wrong for VMs that span nodes.", ON(RUN), .hidden = true},
 	[OPTION_NO_SANDBOX] = {"no-sandbox", NULL, "Do not lock up the processes that hold the VM, so that they can be debugged. Then a guest that takes over one has "
 		"this host: not for guests you do not trust.", ON(RUN)},
@@ -66,6 +75,13 @@ static const struct verb_spec verbs[VERBS] = {
 		"Checks what Tessera needs of each node: KVM and its kind, userfaultfd, the MMU mode, CPUID and TSC, the network between nodes, memory and limits. "
 		"Each line says OK, WARN or FAIL, why it matters, and the exact remedy. Without a daemon it checks this host only."},
 	[VERB_QUIT] = {"quit", NULL, "end this host's daemon", "Ends the daemon as SIGTERM does. VMs run on unless --kill-vms is given."},
+	[VERB_IMAGE_BUILD] = {"image build", NULL, "make a disk image of Debian packages",
+		"Makes a raw disk image: an ext4 file system without partitions that holds a Debian system with a kernel, OpenSSH, cloud-init, which sets the guest up by the "
+		"seed disk, a login on the serial console, and network addresses by DHCP. No user can log in before a seed (or a package) has made one. Needs mmdebstrap "
+		"and e2fsprogs, and uidmap where not run by root; nothing is mounted. Nothing is left behind when it fails or is interrupted."},
+	[VERB_IMAGE_INFO] = {"image info", "FILE", "show what is in a disk image",
+		"Shows which file system a raw disk image or block device holds, and the kernel, initial RAM "
+		"disk and root file system that a VM would boot from it. The image is read, not mounted, by a process of its own that can do nothing else."},
 	[VERB_VERSION] = {"version", NULL, "print the version", "Prints the version of the program and of its protocol."},
 	[VERB_HELP] = {"help", "[VERB]", "explain the program or a verb", "Explains the program or one of its verbs."},
 };
@@ -80,66 +96,117 @@ const struct verb_spec *options_verb(enum option_verb v)
 	return &verbs[v];
 }
 
-static int find_verb(const char *name, enum option_verb *v)
+/* How many words of the command line the verb's name takes; 0: it is not this verb. */
+static int match_verb(const char *name, int argc, char **argv)
 {
-	if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
-		name = "help";
-	if (strcmp(name, "--version") == 0)
-		name = "version";
+	size_t first = strcspn(name, " ");
+
+	if (strncmp(name, argv[1], first) != 0 || argv[1][first])
+		return 0;
+	if (!name[first])
+		return 1;
+	return argc > 2 && strcmp(name + first + 1, argv[2]) == 0 ? 2 : 0;
+}
+
+static int find_verb(int argc, char **argv, enum option_verb *v, int *words)
+{
+	*words = 1;
+	*v = VERB_HELP;
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+		return 0;
+	*v = VERB_VERSION;
+	if (strcmp(argv[1], "--version") == 0)
+		return 0;
 	for (unsigned k = 0; k < VERBS; k++)
-		if (strcmp(verbs[k].name, name) == 0) {
+		if ((*words = match_verb(verbs[k].name, argc, argv))) {
 			*v = k;
 			return 0;
 		}
 	return -EINVAL;
 }
 
-/* "--name" or "--name=value" of this verb. */
+/* "--name", "--name=value" or "-n" of this verb. */
 static int find_option(enum option_verb v, const char *arg, const char **value)
 {
-	size_t n = strcspn(arg + 2, "=");
+	bool letter = arg[1] != '-';
+	size_t n = letter ? 0 : strcspn(arg + 2, "=");
 
-	*value = arg[2 + n] ? arg + 3 + n : NULL;
-	for (int k = 0; k < OPTIONS; k++)
-		if (options[k].verbs >> v & 1 && strlen(options[k].name) == n && strncmp(options[k].name, arg + 2, n) == 0)
+	*value = n && arg[2 + n] ? arg + 3 + n : NULL;
+	for (int k = 0; k < OPTIONS; k++) {
+		const struct option_spec *s = &options[k];
+
+		if (!(s->verbs >> v & 1))
+			continue;
+		if (letter ? s->letter && arg[1] == s->letter && !arg[2] : strlen(s->name) == n && strncmp(s->name, arg + 2, n) == 0)
 			return k;
+	}
 	return -EINVAL;
+}
+
+const char *options_each(const struct options *o, enum option_id id, unsigned n)
+{
+	for (unsigned k = 0; k < o->repeats; k++)
+		if (o->repeat[k].id == id && n-- == 0)
+			return o->repeat[k].value;
+	return NULL;
+}
+
+int options_set(struct options *o, enum option_id id, const char *text, struct failure *f)
+{
+	if (options[id].repeats) {
+		if (o->repeats == OPTIONS_REPEATS_MAX)
+			return failure_set(f, -EINVAL, "give fewer", "--%s and its like are given more than %u times", options[id].name, (unsigned)OPTIONS_REPEATS_MAX);
+		o->repeat[o->repeats++] = (struct options_repeat){id, text};
+	} else if (o->value[id]) {
+		return failure_set(f, -EINVAL, "give it once", "--%s is given twice", options[id].name);
+	}
+	if (!o->value[id])
+		o->value[id] = text;
+	return 0;
+}
+
+static int read_option(struct options *o, int *k, int argc, char **argv, struct failure *f)
+{
+	const char *remedy = "'tessera help VERB' lists a verb's options", *arg = argv[*k], *value, *verb = verbs[o->verb].name;
+	int id = find_option(o->verb, arg, &value);
+
+	if (id < 0)
+		return failure_set(f, -EINVAL, remedy, "'tessera %s' has no option '%.80s'", verb, arg);
+	if (!options[id].value && value)
+		return failure_set(f, -EINVAL, remedy, "--%s takes no value", options[id].name);
+	if (options[id].value && !value && ++*k == argc)
+		return failure_set(f, -EINVAL, remedy, "--%s needs a value: %s", options[id].name, options[id].value);
+	return options_set(o, (enum option_id)id, !options[id].value ? "" : value ? value : argv[*k], f);
 }
 
 int options_read(struct options *o, int argc, char **argv, struct failure *f)
 {
 	const char *remedy = "'tessera help' lists the verbs, 'tessera help VERB' their options";
+	int words;
 
 	*o = (struct options){.verb = VERB_HELP};
 	if (argc < 2)
 		return failure_set(f, -EINVAL, remedy, "say what to do");
-	if (find_verb(argv[1], &o->verb))
+	if (find_verb(argc, argv, &o->verb, &words))
 		return failure_set(f, -EINVAL, remedy, "there is no verb '%.80s'", argv[1]);
-	for (int k = 2; k < argc; k++) {
-		const char *arg = argv[k], *value;
-		int id;
+	for (int k = 1 + words; k < argc; k++) {
+		const char *arg = argv[k];
 
 		if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) {
 			o->operand = verbs[o->verb].name;
 			o->verb = VERB_HELP;
 			return 0;
 		}
-		if (arg[0] != '-') {
-			if (!verbs[o->verb].operand || o->operand)
-				return failure_set(f, -EINVAL, remedy, "'tessera %s' cannot take '%.80s'", verbs[o->verb].name, arg);
-			o->operand = arg;
+		if (arg[0] == '-') {
+			int err = read_option(o, &k, argc, argv, f);
+
+			if (err)
+				return err;
 			continue;
 		}
-		id = arg[1] == '-' ? find_option(o->verb, arg, &value) : -EINVAL;
-		if (id < 0)
-			return failure_set(f, -EINVAL, remedy, "'tessera %s' has no option '%.80s'", verbs[o->verb].name, arg);
-		if (o->value[id])
-			return failure_set(f, -EINVAL, "give it once", "--%s is given twice", options[id].name);
-		if (!options[id].value && value)
-			return failure_set(f, -EINVAL, remedy, "--%s takes no value", options[id].name);
-		if (options[id].value && !value && ++k == argc)
-			return failure_set(f, -EINVAL, remedy, "--%s needs a value: %s", options[id].name, options[id].value);
-		o->value[id] = !options[id].value ? "" : value ? value : argv[k];
+		if (!verbs[o->verb].operand || o->operand)
+			return failure_set(f, -EINVAL, remedy, "'tessera %s' cannot take '%.80s'", verbs[o->verb].name, arg);
+		o->operand = arg;
 	}
 	if (verbs[o->verb].operand && verbs[o->verb].operand[0] != '[' && !o->operand)
 		return failure_set(f, -EINVAL, remedy, "'tessera %s' needs a %s", verbs[o->verb].name, verbs[o->verb].operand);

@@ -5,6 +5,7 @@
 
 #include "cli/console.h"
 #include "cli/diagnosis.h"
+#include "cli/image.h"
 #include "cli/lists.h"
 #include "cli/manual.h"
 #include "cli/quit.h"
@@ -43,6 +44,10 @@ int verbs_run(const struct options *o, const struct verbs_host *host)
 		return diagnosis_verb(o, host);
 	case VERB_QUIT:
 		return quit_verb(o);
+	case VERB_IMAGE_BUILD:
+		return image_build(o);
+	case VERB_IMAGE_INFO:
+		return image_info(o);
 	case VERB_HELP:
 		return manual_verb(o);
 	case VERB_VERSION:

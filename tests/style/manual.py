@@ -24,9 +24,11 @@ def main():
                     wrong.append(f"man/{name}:{n}: no such request: {line.strip()}")
     subprocess.run(["bash", "-n"], input=output(tessera, "help", "--completion"), text=True, check=True)
     complete = output(tessera, "help", "--completion") + "COMP_WORDS=(tessera ru); COMP_CWORD=1; _tessera; echo ${COMPREPLY[*]}\n" \
-        "COMP_WORDS=(tessera stop --ti); COMP_CWORD=2; _tessera; echo ${COMPREPLY[*]}\n"
-    if output("bash", "-c", complete).split() != ["run", "--timeout"]:
-        wrong.append("completion does not complete 'tessera ru' and 'tessera stop --ti'")
+        "COMP_WORDS=(tessera stop --ti); COMP_CWORD=2; _tessera; echo ${COMPREPLY[*]}\n" \
+        "COMP_WORDS=(tessera image b); COMP_CWORD=2; _tessera; echo ${COMPREPLY[*]}\n" \
+        "COMP_WORDS=(tessera image build --mi); COMP_CWORD=3; _tessera; echo ${COMPREPLY[*]}\n"
+    if output("bash", "-c", complete).split() != ["run", "--timeout", "build", "--mirror"]:
+        wrong.append("completion does not complete 'tessera ru', 'tessera stop --ti', 'tessera image b' and 'tessera image build --mi'")
     for verb in re.search(r'1:\*\) words="([^"]*)"', complete).group(1).split():
         if verb not in output(tessera, "help", verb):
             wrong.append(f"no help for {verb}")

@@ -58,6 +58,7 @@ TEST(nonsense_is_refused_with_a_remedy)
 	static const char *const lines[] = {
 		"tessera", "tessera fly", "tessera ls vm1", "tessera info", "tessera info a b", "tessera run --cpus", "tessera run --cpus 1 --cpus 2",
 		"tessera ls --json=yes", "tessera ls -j", "tessera ls --jso", "tessera run -name x",
+		"tessera image", "tessera image fly", "tessera image info", "tessera image build -o", "tessera image build -ox", "tessera image build -o=x",
 	};
 
 	for (unsigned k = 0; k < ARRAY_LEN(lines); k++) {
@@ -67,6 +68,22 @@ TEST(nonsense_is_refused_with_a_remedy)
 		CHECK_EQ(read_line(&o, &f, lines[k]), -EINVAL);
 		CHECK(*f.what && *f.todo);
 	}
+}
+
+TEST(repeatable_options_keep_their_order)
+{
+	struct options o;
+	struct failure f;
+	char line[512] = "tessera image build";
+
+	CHECK_EQ(read_line(&o, &f, "tessera image build --package a,b --mirror x -o f --package=c"), 0);
+	CHECK(strcmp(options_each(&o, OPTION_PACKAGE, 0), "a,b") == 0 && strcmp(options_each(&o, OPTION_PACKAGE, 1), "c") == 0);
+	CHECK(!options_each(&o, OPTION_PACKAGE, 2) && strcmp(options_each(&o, OPTION_MIRROR, 0), "x") == 0);
+	CHECK(strcmp(o.value[OPTION_PACKAGE], "a,b") == 0 && strcmp(o.value[OPTION_OUTPUT], "f") == 0);
+	o = (struct options){.verb = VERB_IMAGE_BUILD};
+	for (unsigned k = 0; k < OPTIONS_REPEATS_MAX; k++)
+		CHECK_EQ(options_set(&o, OPTION_PACKAGE, line, &f), 0);
+	CHECK_EQ(options_set(&o, OPTION_MIRROR, line, &f), -EINVAL);
 }
 
 TEST(help_is_found_the_usual_ways)
