@@ -14,6 +14,7 @@
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
 #include "base/ensure.h"
 #include "base/log.h"
@@ -281,7 +282,10 @@ static void cpu_run_proxy(struct cpu *c)
 static void *cpu_main(void *arg)
 {
 	struct cpu *c = arg;
+	char name[16];
 
+	snprintf(name, sizeof name, "%s%u", cpu_is_here(c->m, c->v.id.v) ? "vcpu" : "proxy", c->v.id.v);
+	prctl(PR_SET_NAME, name); /* from outside the thread this takes a file, which a sandbox does not have */
 	if (cpu_is_here(c->m, c->v.id.v))
 		cpu_run_guest(c);
 	else
@@ -559,7 +563,6 @@ const struct clock_scale *machine_clock_scale(const struct machine *m)
 static int cpu_start(struct cpu *c)
 {
 	pthread_attr_t attr;
-	char name[16];
 	int err = -pthread_attr_init(&attr);
 
 	if (err)
@@ -571,9 +574,6 @@ static int cpu_start(struct cpu *c)
 	c->v.threaded = !err;
 	pthread_mutex_unlock(&c->m->threads_lock);
 	pthread_attr_destroy(&attr);
-	snprintf(name, sizeof name, "%s%u", cpu_is_here(c->m, c->v.id.v) ? "vcpu" : "proxy", c->v.id.v);
-	if (!err)
-		pthread_setname_np(c->v.thread, name);
 	return err;
 }
 
