@@ -135,6 +135,7 @@ static int find_again(struct console *c, struct terminal *t, struct failure *f)
 /* One frame. 1: the answer is complete. */
 static int take_frame(struct console *c, struct failure *f)
 {
+	struct control_line line;
 	const uint8_t *body;
 	size_t bytes;
 	unsigned id;
@@ -144,6 +145,8 @@ static int take_frame(struct console *c, struct failure *f)
 		return err;
 	if (id == CONTROL_console_out)
 		show(c, body, bytes);
+	else if (id == CONTROL_line && !control_get_line(body, bytes, &line))
+		fprintf(stderr, "%s[%s]%s\n", isatty(0) ? "\r\n" : "", line.text.s, isatty(0) ? "\r" : "");
 	else if (id == CONTROL_vm_ended && !control_get_vm_ended(body, bytes, &c->ended))
 		c->has_ended = true;
 	return id == CONTROL_end;

@@ -166,8 +166,8 @@ static json_t *parts_json(const struct snapshot *s, uint64_t vm_id)
 
 static json_t *vm_json(const struct snapshot *s, const struct control_vm_line *vm)
 {
-	json_t *j = json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:s,s:o}", "vm", vm->vm.s, "state", vm_state(vm->state), "coordinator", vm->coordinator.s, "cpus",
-		(json_int_t)vm->cpus, "memory_bytes", (json_int_t)vm->memory, "age_ms", (json_int_t)vm->age_ms, "kernel", vm->kernel.s, "parts",
+	json_t *j = json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:s,s:I,s:o}", "vm", vm->vm.s, "state", vm_state(vm->state), "coordinator", vm->coordinator.s, "cpus",
+		(json_int_t)vm->cpus, "memory_bytes", (json_int_t)vm->memory, "age_ms", (json_int_t)vm->age_ms, "kernel", vm->kernel.s, "resets", (json_int_t)vm->resets, "parts",
 		parts_json(s, vm->vm_id));
 
 	if (vm->state == CONTROL_VM_ENDED)
@@ -213,6 +213,8 @@ static void print_info(const struct snapshot *s, const struct control_vm_line *v
 
 	printf("name         %s\nstate        %s\nstarted from %s, %s ago\ncpus         %u\nmemory       %s\nkernel       %s\n", vm->vm.s, vm_state(vm->state),
 		vm->coordinator.s, print_age(vm->age_ms, age), vm->cpus, quantity_print_bytes(vm->memory, memory), vm->kernel.s);
+	if (vm->resets)
+		printf("resets       %u\n", vm->resets);
 	if (vm->state == CONTROL_VM_ENDED)
 		printf("ended        %s%s%s%s%s\n", stop_reason_name(vm->reason), *vm->about.s ? ", node " : "", vm->about.s, *vm->what.s ? ": " : "", vm->what.s);
 	putchar('\n');

@@ -30,6 +30,7 @@ static const struct option_spec options[OPTIONS] = {
 	[OPTION_INITRD] = {"initrd", "FILE", "Initial RAM disk for it.", ON(RUN)},
 	[OPTION_APPEND] = {"append", "TEXT", "Added to the kernel's command line.", ON(RUN)},
 	[OPTION_DETACH] = {"detach", NULL, "Return as soon as the VM runs, without its console.", ON(RUN)},
+	[OPTION_NO_REBOOT] = {"no-reboot", NULL, "A guest that resets itself has ended, with exit status 10, instead of being started again.", ON(RUN)},
 	[OPTION_JSON] = {"json", NULL, "Print one JSON document instead of text; errors too, as {\"error\":{...}}.",
 		CLIENTS | ON(VERSION) | ON(IMAGE_BUILD) | ON(IMAGE_INFO)},
 	[OPTION_WATCH] = {"watch", NULL, "Print again every second.", ON(STATS)},
@@ -61,7 +62,8 @@ static const struct verb_spec verbs[VERBS] = {
 		"started with the same --name and --run-dir."},
 	[VERB_RUN] = {"run", NULL, "start a VM",
 		"Starts a VM made of CPUs and memory of one or more nodes, shows its serial console, and ends when it ends. Detach with ^] and the VM runs on; "
-		"SIGTERM, SIGHUP, or SIGINT from outside end it. On a terminal ^C goes to the guest."},
+		"SIGTERM, SIGHUP, or SIGINT from outside end it. On a terminal ^C goes to the guest. A guest that resets itself is started again in the same places, from "
+		"the kernel's file, with its console attached; five resets in a row, each within ten seconds of the guest's start, end the VM."},
 	[VERB_LS] = {"ls", NULL, "list nodes and VMs", "Lists the nodes of the cluster with what they lend, and the VMs with where their parts are."},
 	[VERB_INFO] = {"info", "VM", "show all about a VM", "Shows where each part of the VM is, and after its end why it ended (kept by the daemon until it ends itself, "
 		"a VM of that name is started, or 32 more have ended)."},

@@ -16,7 +16,7 @@ const char *report_exit_text(unsigned code)
 		[REPORT_REFUSED] = "refused: not enough lent, no such node or VM, name taken, unlike CPUs, a kernel that is none, a wrong MMU mode; or a check of doctor "
 			"failed",
 		[REPORT_NO_DAEMON] = "no daemon, or a node that cannot be reached",
-		[REPORT_RESET] = "the guest asked for a reset",
+		[REPORT_RESET] = "the guest reset itself: with run --no-reboot, while it was asked to end, or five times in a row as soon as it was started",
 		[REPORT_PANIC] = "the guest's kernel panicked",
 		[REPORT_TRIPLE_FAULT] = "a vCPU of the guest shut down (triple fault)",
 		[REPORT_LOST] = "a part of the VM was lost with its node, process or link",

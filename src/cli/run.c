@@ -99,7 +99,8 @@ static int read_request(const struct options *o, struct control_ask_run *r, stru
 		err = failure_set(f, -E2BIG, "make it shorter", "--append is longer than 2047 bytes");
 	r->append = (struct wire_blob){(const uint8_t *)append, (uint32_t)strlen(append)};
 	r->flags = (o->value[OPTION_DETACH] ? CONTROL_RUN_DETACH : 0u) | (o->value[OPTION_UNSAFE_MMU] ? CONTROL_RUN_UNSAFE_MMU : 0u) |
-		   (fake ? CONTROL_RUN_FAKE : 0u) | (o->value[OPTION_NO_SANDBOX] ? CONTROL_RUN_NO_SANDBOX : 0u);
+		   (fake ? CONTROL_RUN_FAKE : 0u) | (o->value[OPTION_NO_SANDBOX] ? CONTROL_RUN_NO_SANDBOX : 0u) |
+		   (o->value[OPTION_NO_REBOOT] ? CONTROL_RUN_NO_REBOOT : 0u);
 	return err;
 }
 

@@ -2,6 +2,7 @@
 #include "node/asks.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -116,6 +117,24 @@ void asks_vm_ended(struct vm *vm)
 			answer_ended(a, vm);
 		}
 	}
+}
+
+bool asks_end_awaited(const struct vm *vm)
+{
+	for (struct ask *a = vm->daemon->asks; a; a = a->next)
+		if (a->kind == ASK_END && a->vm_id == vm->id)
+			return true;
+	return false;
+}
+
+void asks_vm_again(struct vm *vm)
+{
+	char text[NAME_BYTES + 64];
+
+	snprintf(text, sizeof text, "%s was reset by its guest and starts again", vm->name);
+	for (struct ask *a = vm->daemon->asks; a; a = a->next)
+		if (a->kind == ASK_CONSOLE && a->vm_id == vm->id)
+			CHANNEL_SEND(a->channel, line, .text = channel_text(text));
 }
 
 void asks_from_part(struct part *p, unsigned id, const uint8_t *body, size_t bytes)
@@ -285,6 +304,7 @@ static void kill_vm(struct ask *a, struct vm *vm, const char *what)
 {
 	struct failure f = {0};
 
+	vm->unwanted = true;
 	failure_set(&f, -ECANCELED, "start it again", "%s was killed while it was being started", vm->name);
 	if (vm->state == CONTROL_VM_STARTING)
 		birth_fail(vm, &f);

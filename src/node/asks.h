@@ -21,6 +21,10 @@ void asks_close(struct daemon *d);
 void asks_vm_born(struct vm *vm);
 void asks_vm_failed(struct vm *vm);
 void asks_vm_ended(struct vm *vm);
+void asks_vm_again(struct vm *vm);
+
+/* Somebody who asked for the VM's end is waiting for it. */
+bool asks_end_awaited(const struct vm *vm);
 
 /* console_out, or an answer to part_ask_stats (stat_line, end), from a fragment here. */
 void asks_from_part(struct part *p, unsigned id, const uint8_t *body, size_t bytes);

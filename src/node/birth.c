@@ -98,7 +98,7 @@ static void prepare(struct vm *vm)
 		if (DAEMON_SEND(vm->daemon, to->node, part_prepare, .vm_id = vm->id, .vm = channel_name(vm->name), .coordinator = channel_name(vm->coordinator),
 				.coordinator_index = (uint8_t)coordinator_index(vm), .index = (uint8_t)k, .nodes = (uint8_t)vm->parts, .cpus = vm->cpus,
 				.memory = vm->memory, .kernel = vm->kernel, .initrd = vm->initrd, .append = {vm->append, vm->append_bytes},
-				.flags = vm->flags))
+				.flags = vm->flags, .resets = vm->resets, .console_at = vm->console.total))
 			birth_lost(vm, to);
 		else
 			send_layout(vm, to);
@@ -130,10 +130,11 @@ static void begin_to_run(struct vm *vm)
 			birth_lost(vm, &vm->part[k]);
 }
 
-static void born(struct vm *vm)
+void birth_done(struct vm *vm)
 {
 	loop_disarm(&vm->daemon->loop, &vm->limit);
 	vm->state = CONTROL_VM_RUNNING;
+	vm->booted_ms = loop_now_ms();
 	for (unsigned k = 0; k < vm->parts; k++) {
 		free(vm->part[k].cpuid);
 		vm->part[k].cpuid = NULL;
@@ -159,7 +160,7 @@ static void advance(struct vm *vm, struct vm_part *p, enum control_part_state to
 	else if (to == CONTROL_PART_MESHED)
 		begin_to_run(vm);
 	else
-		born(vm);
+		birth_done(vm);
 }
 
 static int check_file(const char *what, const char *path, struct failure *f)
@@ -236,6 +237,25 @@ int birth_begin(struct daemon *d, const struct control_ask_run *r, struct vm **o
 	*out = vm;
 	prepare(vm);
 	return 0;
+}
+
+void birth_again(struct vm *vm)
+{
+	vm->state = CONTROL_VM_STARTING;
+	vm->reason = STOP_NONE;
+	*vm->about = *vm->what = 0;
+	for (unsigned k = 0; k < vm->parts; k++) {
+		struct vm_part *p = &vm->part[k];
+
+		free(p->cpuid);
+		p->cpuid = NULL;
+		p->state = CONTROL_PART_ASKED;
+		p->confirmed = false;
+		*p->address = 0;
+		p->pid = 0;
+	}
+	vms_tell(vm);
+	prepare(vm);
 }
 
 static struct vm *find(struct daemon *d, const char *from, uint64_t id, unsigned index)

@@ -15,11 +15,17 @@ enum { BIRTH_PHASE_MS = 120000 };
 /* Judge the request, place the VM and set it going. *out: asks_vm_born or asks_vm_failed is called about it later. -errno with the reason. */
 int birth_begin(struct daemon *d, const struct control_ask_run *r, struct vm **out, struct failure *f) MUST_CHECK;
 
+/* All its parts have ended, in a reset: set it going again where it was. asks_vm_born or ending.c's end follows. */
+void birth_again(struct vm *vm);
+
 /* part_ready, part_meshed, part_started, part_failed from the daemon of node 'from'. */
 void birth_take(struct daemon *d, const char *from, unsigned id, const uint8_t *body, size_t bytes);
 
 /* That part's node is gone. */
 void birth_lost(struct vm *vm, struct vm_part *p);
+
+/* All its parts have started; or one of them says that the guest has ended, so it ran. */
+void birth_done(struct vm *vm);
 
 /* It fails, for this reason (the first one told counts). */
 void birth_fail(struct vm *vm, const struct failure *why);

@@ -23,6 +23,7 @@
 #include "node/asks.h"
 #include "node/birth.h"
 #include "node/ending.h"
+#include "node/kept.h"
 #include "node/meeting.h"
 #include "node/members.h"
 #include "node/parts.h"
@@ -353,6 +354,7 @@ static void finish(struct daemon *d)
 	relay_close_all(d);
 	meeting_close_all(d);
 	members_close(d);
+	kept_close(d);
 	parts_close(d);
 	vms_close(d);
 	while (d->local) {

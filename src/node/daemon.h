@@ -8,6 +8,7 @@
  * One thread, one loop; every function of node/ that takes a struct daemon belongs to that thread. Who owns what:
  *   members.c   the other daemons and the links to them         parts.c   fragments on this host (also those found at start)
  *   vms.c       what is known of every VM of the cluster        birth.c   starting a VM this daemon coordinates; ending.c
+ *   reset.c     and starting it again; kept.c: what it keeps meanwhile
  *   asks.c      requests of clients                             checks.c  the doctor's work in a daemon
  */
 #ifndef NODE_DAEMON_H
@@ -46,6 +47,7 @@ struct daemon {
 	struct loop_timer beat;
 	struct vm *vms;
 	struct part *parts;
+	struct kept *kept;
 	unsigned adopting; /* fragments found at start that have not answered yet; clients wait outside meanwhile */
 	struct ask *asks;
 	struct relay *relays;

@@ -9,12 +9,15 @@
 #include "node/asks.h"
 #include "node/birth.h"
 #include "node/members.h"
+#include "node/reset.h"
 
 static void over(struct vm *vm)
 {
 	struct daemon *d = vm->daemon;
 
 	loop_disarm(&d->loop, &vm->limit);
+	if (reset_over(vm))
+		return;
 	if (vm->failure.err) {
 		log_info("%s did not start: %s", vm->name, vm->failure.what);
 		asks_vm_failed(vm);
@@ -70,8 +73,8 @@ void ending_begin(struct vm *vm, enum stop_reason reason, const char *about, con
 
 		if (p->state == CONTROL_PART_ENDED)
 			continue;
-		if (DAEMON_SEND(vm->daemon, p->node, part_stop, .vm_id = vm->id, .reason = (uint8_t)reason, .about = channel_name(about),
-				.what = channel_text(what)))
+		if (DAEMON_SEND(vm->daemon, p->node, part_stop, .vm_id = vm->id, .resets = vm->resets, .reason = (uint8_t)reason,
+				.about = channel_name(about), .what = channel_text(what)))
 			p->state = CONTROL_PART_ENDED;
 		else
 			waiting = true;
@@ -99,6 +102,12 @@ void ending_lost(struct vm *vm, struct vm_part *p)
 		ending_settle(vm, p);
 }
 
+/* Only a guest that ran can do that. */
+static bool by_guest(enum stop_reason reason)
+{
+	return reason == STOP_POWEROFF || reason == STOP_RESET || reason == STOP_PANIC || reason == STOP_TRIPLE_FAULT;
+}
+
 void ending_take(struct daemon *d, const char *from, const uint8_t *body, size_t bytes)
 {
 	struct control_part_ended in;
@@ -109,6 +118,10 @@ void ending_take(struct daemon *d, const char *from, const uint8_t *body, size_t
 	vm = vms_by_id(d, in.vm_id);
 	if (!vm || !vms_mine(vm) || in.index >= vm->parts || strcmp(vm->part[in.index].node, from) != 0)
 		return;
+	if (in.resets != vm->resets)
+		return; /* of a start before this one: its end and our part_stop crossed */
+	if (vm->state == CONTROL_VM_STARTING && !in.died && by_guest(in.reason))
+		birth_done(vm); /* some parts have not yet said that they run */
 	if (vm->state == CONTROL_VM_STARTING) {
 		struct failure f = {.err = -EIO}; /* gives way to a part_failed: see birth.c */
 

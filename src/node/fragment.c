@@ -200,8 +200,8 @@ static void tell_ended(struct fragment *g)
 	show_console(g);
 	if (g->shown != g->console.total)
 		return; /* see drained */
-	CHANNEL_SEND(g->daemon, part_ended, .vm_id = g->config.vm_id, .index = g->config.self.v, .reason = (uint8_t)g->reason, .about = channel_name(about),
-		.what = channel_text(g->what));
+	CHANNEL_SEND(g->daemon, part_ended, .vm_id = g->config.vm_id, .index = g->config.self.v, .resets = g->config.resets, .reason = (uint8_t)g->reason,
+		.about = channel_name(about), .what = channel_text(g->what));
 	leave(g);
 }
 
@@ -222,6 +222,8 @@ static void step_over(struct fragment *g)
 	g->step = STEP_NONE;
 	if (!g->step_err && step == STEP_CONNECT)
 		g->step_err = lock_up(g);
+	if (g->step_err == -ECANCELED && step == STEP_START && g->machine)
+		return; /* the VM ended before it ran here; what it ended by is being agreed on, and told by on_ended */
 	if (g->step_err) {
 		failure_set(&g->step_failure, g->step_err, "look at that node's log", "node %s cannot take its part of %s: %s", g->config.node[g->config.self.v].name,
 			g->config.vm, strerror(-g->step_err));
@@ -312,6 +314,9 @@ static void on_prepare(struct fragment *g, const uint8_t *body, size_t bytes)
 	if (in.append.bytes)
 		memcpy(c->append, in.append.at, in.append.bytes);
 	c->flags = in.flags;
+	c->resets = in.resets;
+	backlog_seek(&g->console, in.console_at);
+	g->shown = in.console_at;
 	g->ops = in.flags & CONTROL_RUN_FAKE ? &fragment_machine_fake : &fragment_machine_real;
 }
 
@@ -446,9 +451,10 @@ static void on_ask_status(struct fragment *g)
 
 static void on_keys(struct fragment *g, const uint8_t *body, size_t bytes)
 {
+	bool takes = g->state == CONTROL_PART_STARTED || g->step == STEP_START; /* a guest that is being started may have asked already */
 	struct control_console_in in;
 
-	if (!control_get_console_in(body, bytes, &in) && g->state == CONTROL_PART_STARTED && g->machine)
+	if (!control_get_console_in(body, bytes, &in) && takes && g->machine)
 		g->ops->console_input(g->machine, in.bytes.at, in.bytes.bytes);
 }
 

@@ -3,7 +3,7 @@
  *
  * On the console, a line each: poweroff, reset, panic, deaf (the power button does nothing from now on), die (the process exits without a word),
  * flood (write a megabyte), forbidden (make a system call that the sandbox does not allow). In --append: fail=STEP:INDEX (that node refuses at prepare,
- * connect or start), hang=STEP:INDEX (it takes for ever).
+ * connect or start, or at prepare once the guest has reset itself: again), hang=STEP:INDEX (it takes for ever).
  *
  * Threads: one that watches the mesh; how it ends is vm/verdict's, as in the real one. */
 #include <errno.h>
@@ -101,7 +101,7 @@ static int fake_prepare(struct fragment_machine **out, const struct fragment_con
                         uint32_t *cpuid_bytes, struct failure *f)
 {
 	struct fragment_machine *m;
-	int err = obey(c, "prepare", -1, f);
+	int err = obey(c, c->resets ? "again" : "prepare", -1, f);
 
 	if (err)
 		return err;
@@ -195,8 +195,10 @@ static int fake_start(struct fragment_machine *m, struct failure *f)
 
 	if (err)
 		return err;
-	if (__atomic_load_n(&m->ended, __ATOMIC_ACQUIRE) || pthread_create(&m->thread, NULL, watch, m))
+	if (__atomic_load_n(&m->ended, __ATOMIC_ACQUIRE))
 		return -ECANCELED;
+	if (pthread_create(&m->thread, NULL, watch, m))
+		return -EAGAIN;
 	__atomic_store_n(&m->threaded, true, __ATOMIC_RELEASE);
 	snprintf(text, sizeof text, "fake guest: %u CPUs on %u nodes\r\n", m->config->cpus, m->config->nodes);
 	say(m, text);

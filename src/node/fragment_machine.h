@@ -29,6 +29,7 @@ struct fragment_config {
 	char vm[NAME_BYTES];
 	node_t self, coordinator;      /* the coordinator's node has the devices, boots the kernel and owns the console */
 	unsigned nodes, cpus;
+	unsigned resets;               /* how often its guest has reset itself before */
 	uint64_t memory;
 	struct fragment_node node[NODES_MAX];
 	char kernel[1024], initrd[1024], append[2048]; /* paths are good on the coordinator's node only; initrd "": none */

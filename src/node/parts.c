@@ -14,6 +14,7 @@
 #include "base/quantity.h"
 #include "base/text.h"
 #include "node/asks.h"
+#include "node/kept.h"
 #include "node/members.h"
 #include "node/sandbox.h"
 #include "node/spawn.h"
@@ -51,7 +52,7 @@ static void reserve(struct part *p)
 	members_beat(p->daemon);
 }
 
-/* Give everything back; the process is gone. */
+/* Give everything back, or keep it for the guest that has reset itself; the process is gone. */
 static void forget(struct part *p)
 {
 	struct daemon *d = p->daemon;
@@ -62,6 +63,8 @@ static void forget(struct part *p)
 	*at = p->next;
 	d->used.cpus -= p->reserved.cpus;
 	d->used.memory -= p->reserved.memory;
+	if (p->ended && p->end.reason == STOP_RESET && !(p->config.flags & CONTROL_RUN_NO_REBOOT))
+		kept_add(d, p->config.vm_id, p->reserved);
 	members_beat(d);
 	loop_disarm(&d->loop, &p->limit);
 	loop_remove(&d->loop, &p->process);
@@ -89,7 +92,7 @@ static void tell_ended(struct daemon *d, const char *to, const struct control_pa
 /* Why, and that nothing of it is left. */
 static void refuse(struct part *p, const struct failure *f)
 {
-	struct control_part_ended end = {.vm_id = p->config.vm_id, .index = p->config.index, .reason = STOP_NODE_ERROR};
+	struct control_part_ended end = {.vm_id = p->config.vm_id, .index = p->config.index, .resets = p->config.resets, .reason = STOP_NODE_ERROR};
 	struct daemon *d = p->daemon;
 	char to[NAME_BYTES];
 
@@ -130,7 +133,7 @@ static void process_gone(struct loop_watch *w, uint32_t events)
 	describe_death(p, text, sizeof text);
 	if (!p->ended) {
 		log_warn("%s: %s", p->config.vm.s, text);
-		p->end = (struct control_part_ended){.vm_id = p->config.vm_id, .index = p->config.index, .died = 1, .reason = STOP_LOST,
+		p->end = (struct control_part_ended){.vm_id = p->config.vm_id, .index = p->config.index, .resets = p->config.resets, .died = 1, .reason = STOP_LOST,
 			.about = channel_name(d->name), .what = channel_text(text)};
 	}
 	bytes = control_put_part_ended(&p->end, frame, sizeof frame);
@@ -214,7 +217,8 @@ static void on_failed(struct part *p, const uint8_t *body, size_t bytes)
 	if (control_get_part_failed(body, bytes, &in) || !about_us(p, in.vm_id, in.index))
 		return;
 	p->ended = true;
-	p->end = (struct control_part_ended){.vm_id = in.vm_id, .index = in.index, .reason = STOP_NODE_ERROR, .about = in.node, .what = in.what};
+	p->end = (struct control_part_ended){.vm_id = in.vm_id, .index = in.index, .resets = p->config.resets, .reason = STOP_NODE_ERROR, .about = in.node,
+		.what = in.what};
 	pass_up(p, CONTROL_part_failed, body, bytes);
 }
 
@@ -340,8 +344,10 @@ static void begin(struct part *p)
 	struct daemon *d = p->daemon;
 	struct failure f = {0};
 	char leaf[NAME_BYTES + 16];
-	int sock = -1, err = check_room(p, &f);
+	int sock = -1, err;
 
+	kept_return(d, p->config.vm_id);
+	err = check_room(p, &f);
 	snprintf(leaf, sizeof leaf, "vms/%s.sock", p->config.vm.s);
 	if (!err)
 		err = rundir_path(d->root, d->name, leaf, p->path, &f);
@@ -401,11 +407,12 @@ static void on_stop(struct daemon *d, const char *from, const uint8_t *body, siz
 	if (p && strcmp(coordinator(p), from) != 0)
 		return;
 	if (!p) { /* never begun here, or over: either way the coordinator need not wait */
+		kept_return(d, in.vm_id);
 		vm = vms_by_id(d, in.vm_id);
 		for (unsigned k = 0; vm && k < vm->parts; k++)
 			if (strcmp(vm->part[k].node, d->name) == 0)
-				tell_ended(d, from, &(struct control_part_ended){.vm_id = in.vm_id, .index = (uint8_t)k, .reason = in.reason, .about = in.about,
-					.what = in.what});
+				tell_ended(d, from, &(struct control_part_ended){.vm_id = in.vm_id, .index = (uint8_t)k, .resets = in.resets, .reason = in.reason,
+					.about = in.about, .what = in.what});
 		return;
 	}
 	if (!p->channel) {

@@ -99,7 +99,7 @@ void vms_close(struct daemon *d)
 void vms_print(const struct vm *vm, struct channel *to)
 {
 	CHANNEL_SEND(to, vm_line, .vm_id = vm->id, .vm = channel_name(vm->name), .coordinator = channel_name(vm->coordinator), .state = (uint8_t)vm->state,
-		.cpus = vm->cpus, .memory = vm->memory, .age_ms = loop_now_ms() - vm->born_ms, .kernel = vm->kernel, .reason = (uint8_t)vm->reason,
+		.cpus = vm->cpus, .memory = vm->memory, .age_ms = loop_now_ms() - vm->born_ms, .kernel = vm->kernel, .resets = vm->resets, .reason = (uint8_t)vm->reason,
 		.about = channel_name(vm->about), .what = channel_text(vm->what));
 	for (unsigned k = 0; k < vm->parts; k++) {
 		const struct vm_part *p = &vm->part[k];
@@ -183,8 +183,9 @@ void vms_adopt(struct daemon *d, const struct part *part)
 	vm->state = CONTROL_VM_RUNNING;
 	vm->cpus = c->cpus;
 	vm->flags = c->flags;
+	vm->resets = c->resets;
 	vm->memory = c->memory;
-	vm->born_ms = part->born_ms;
+	vm->born_ms = vm->booted_ms = part->born_ms;
 	vm->kernel = c->kernel;
 	vm->initrd = c->initrd;
 	vm->append_bytes = c->append.bytes;
@@ -258,6 +259,7 @@ static void take_line(struct daemon *d, const char *from, const struct control_v
 	vm->memory = in->memory;
 	vm->born_ms = loop_now_ms() - in->age_ms;
 	vm->kernel = in->kernel;
+	vm->resets = in->resets;
 	vm->reason = in->reason;
 	TEXT_SET(vm->about, in->about.s);
 	TEXT_SET(vm->what, in->what.s);

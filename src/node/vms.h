@@ -4,6 +4,9 @@
  *     ask_run -> STARTING --all parts started--> RUNNING --a part ended, or ask_kill--> STOPPING --all parts ended--> ENDED
  *                   '--a part failed, a node lost--> STOPPING --all parts ended--> (forgotten; the client is told the failure)
  *
+ * A guest that resets itself: its parts end as in any end, and then the same VM is STARTING again, in the same places, from its kernel's file; its
+ * clients stay (reset.c). If that fails it has ENDED.
+ *
  * An ENDED record stays for 'info' until a VM of that name is started, or VMS_ENDED_MAX younger ones have ended. */
 #ifndef NODE_VMS_H
 #define NODE_VMS_H
@@ -44,6 +47,10 @@ struct vm {
 	struct loop_timer limit; /* of the phase of birth or ending we are in */
 	struct failure failure;  /* of its birth */
 	struct backlog console;
+	unsigned resets, quick_resets; /* quick: in a row */
+	uint64_t booted_ms;
+	bool unwanted;           /* somebody has asked for its end: it is not started again */
+	bool let_go;             /* what its parts kept for another start (parts.h) has been asked back */
 };
 
 /* The VM of this name that has not ended; else the youngest that has; else NULL. */

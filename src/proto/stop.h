@@ -27,7 +27,7 @@
 enum stop_reason {
 	STOP_NONE,         /* it runs */
 	STOP_POWEROFF,     /* the guest switched itself off */
-	STOP_RESET,        /* the guest asked for a reset */
+	STOP_RESET,        /* the guest asked for a reset; node/reset.h starts it again */
 	STOP_PANIC,        /* the guest's kernel said that it panicked */
 	STOP_TRIPLE_FAULT, /* a vCPU shut down */
 	STOP_KILLED,       /* a person asked for it */

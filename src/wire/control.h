@@ -38,9 +38,10 @@
 	/* Answers. address: as peers reach it; state: enum control_node_state; silent_ms: since it was last heard. */ \
 	M(node_line, 32, F(name, node) F(text, address) F(u8, state) F(u64, silent_ms) F(u32, cpus) F(u32, cpus_used) F(u64, memory) \
 		F(u64, memory_used) F(u64, rtt_us) F(u64, garbage)) \
-	/* state: enum control_vm_state; reason: enum stop_reason once ended, about: the node it is about. age_ms: since it was asked for. */ \
+	/* state: enum control_vm_state; reason: enum stop_reason once ended, about: the node it is about. age_ms: since it was asked for. resets: how often \
+	 * its guest has reset itself and was started again. */ \
 	M(vm_line, 33, F(u64, vm_id) F(name, vm) F(name, coordinator) F(u8, state) F(u32, cpus) F(u64, memory) F(u64, age_ms) F(text, kernel) \
-		F(u8, reason) F(name, about) F(text, what)) \
+		F(u32, resets) F(u8, reason) F(name, about) F(text, what)) \
 	M(part_line, 34, F(u64, vm_id) F(u8, index) F(name, node) F(u64, vcpus) F(u64, memory) F(u8, state) F(u32, pid) F(text, address)) \
 	M(stat_line, 35, F(name, node) F(name, key) F(u64, value)) \
 	/* level: enum control_level. */ \
@@ -71,9 +72,10 @@
 	M(node_echo_reply, 71, F(u64, sent_us) F(blob, bytes)) \
 	\
 	/* Birth of a VM: the coordinator's daemon to each daemon, and each daemon to its fragment. First what the whole VM is: one part_prepare, then \
-	 * one part_layout a node; the last of them sets it going. index: the receiver's node_t. vcpus: a bit each. */ \
+	 * one part_layout a node; the last of them sets it going. index: the receiver's node_t. vcpus: a bit each. console_at: position in the VM's \
+	 * console at which this guest's begins. */ \
 	M(part_prepare, 80, F(u64, vm_id) F(name, vm) F(name, coordinator) F(u8, coordinator_index) F(u8, index) F(u8, nodes) F(u32, cpus) F(u64, memory) \
-		F(text, kernel) F(text, initrd) F(blob, append) F(u32, flags)) \
+		F(text, kernel) F(text, initrd) F(blob, append) F(u32, flags) F(u32, resets) F(u64, console_at)) \
 	M(part_layout, 81, F(u64, vm_id) F(u8, of) F(name, node) F(u64, vcpus) F(u64, memory)) \
 	/* Reserved, and its fragment listens there for the others. cpuid: what that node's KVM offers, as vm/ packs it. */ \
 	M(part_ready, 82, F(u64, vm_id) F(u8, index) F(u32, pid) F(text, address) F(blob, cpuid)) \
@@ -85,10 +87,10 @@
 	M(part_started, 87, F(u64, vm_id) F(u8, index)) \
 	/* Before it has started: why the birth fails; everything is rolled back, and part_ended follows. */ \
 	M(part_failed, 88, F(u64, vm_id) F(u8, index) F(u32, code) F(name, node) F(text, what) F(text, todo)) \
-	/* End it, saying why. reason: enum stop_reason. */ \
-	M(part_stop, 89, F(u64, vm_id) F(u8, reason) F(name, about) F(text, what)) \
+	/* End it, saying why. reason: enum stop_reason. resets, here and in the answer: which start of the VM is meant. */ \
+	M(part_stop, 89, F(u64, vm_id) F(u32, resets) F(u8, reason) F(name, about) F(text, what)) \
 	/* It has ended. From a daemon: its process is gone and its reservation returned. died: without a word of its own. */ \
-	M(part_ended, 90, F(u64, vm_id) F(u8, index) F(u8, died) F(u8, reason) F(name, about) F(text, what)) \
+	M(part_ended, 90, F(u64, vm_id) F(u8, index) F(u32, resets) F(u8, died) F(u8, reason) F(name, about) F(text, what)) \
 	M(part_button, 91, F(u64, vm_id)) \
 	/* Daemon to fragment: tell all about yourself (a daemon that was restarted): part_prepare, the part_layouts, part_status, console_out. */ \
 	M(part_ask_status, 92, ) \
@@ -103,6 +105,7 @@ enum control_run_flag {
 	CONTROL_RUN_UNSAFE_MMU = 1u << 1, /* run on a host whose MMU mode is wrong for VMs that span nodes: for guests with static page tables */
 	CONTROL_RUN_FAKE = 1u << 2,       /* no guest at all: node/fragment_fake.h, for tests of the life cycle */
 	CONTROL_RUN_NO_SANDBOX = 1u << 3, /* fragments are not locked up (node/sandbox.h): for debugging */
+	CONTROL_RUN_NO_REBOOT = 1u << 4,  /* a guest that resets itself has ended */
 };
 enum control_node_state { CONTROL_NODE_HERE, CONTROL_NODE_UP, CONTROL_NODE_LOST, CONTROL_NODE_LEFT, CONTROL_NODE_STATES };
 enum control_vm_state { CONTROL_VM_STARTING, CONTROL_VM_RUNNING, CONTROL_VM_STOPPING, CONTROL_VM_ENDED, CONTROL_VM_STATES };

@@ -67,7 +67,7 @@ case_daemon_restarts() {
 }
 
 case_ends() {
-	run $kernel --append 'quiet guest.reboot=1 guest.run=true'
+	run $kernel --no-reboot --append 'quiet guest.reboot=1 guest.run=true'
 	exits 10
 	run $kernel --append 'quiet guest.run="echo c > /proc/sysrq-trigger"'
 	exits 11

@@ -147,6 +147,27 @@ ended_as() { for n in $LAB_NODES; do until_true "that $n says $1" says_end "$n" 
 says_end() { on "$1" tessera info v1 --json | grep -q "\"reason\": \"$2\""; }
 
 # A guest in user space is switched off by its button, pressed from the node that does not have it.
+ups() { [ "$(grep -cE "guest: up .* $count cpus" "$tmp/log")" -ge "$1" ] || ! kill -0 "$client" 2>/dev/null; }
+
+# The guest asks for a reset, comes up again under the same client, and powers off.
+case_reboots() {
+	start_client "$place" --initrd "$assets/initrd" --append 'quiet guest.run="read -r key; echo heard:$key; [ $key = off ] || reboot -f"'
+	await "guest: up .* $count cpus"
+	old=$(fragment A)
+	echo again | timeout 60 tessera console v1 >/dev/null 2>&1 &
+	await 'heard:again'
+	until_true 'the guest to be up again' ups 2
+	says 'v1 was reset by its guest and starts again'
+	[ "$(fragment A)" != "$old" ] || note 'the old fragment is still there'
+	tessera info v1 | grep -q '^resets *1$' || note 'info does not tell of it'
+	echo off | timeout 60 tessera console v1 >/dev/null 2>&1 &
+	broke=$(clock)
+	finish
+	exits 0
+	says 'heard:off'
+	nothing_left
+}
+
 case_stopped() {
 	boot
 	shown

@@ -107,7 +107,7 @@ def ended_before(c):
     """Of VMs of one name that ended, whoever coordinated them, the last one is spoken of."""
     c.up("A", "B")
     for node, word, reason in (("B", "panic", "panic"), ("A", "poweroff", "power-off"), ("B", "reset", "reset")):
-        p = c.client("run", "--fake", "--name", "v1", "--place", f"{node}:1", "--node", node)
+        p = c.client("run", "--fake", "--name", "v1", "--no-reboot", "--place", f"{node}:1", "--node", node)
         read_until(p, b"fake guest")
         type_in(p, word + "\r")
         p.communicate(timeout=LIMIT_S)
@@ -118,7 +118,7 @@ def ended_before(c):
 def foreground(c):
     c.up("A", "B")
     for word, code in (("poweroff", 0), ("reset", 10), ("panic", 11)):
-        p = c.client("run", "--fake", "--name", "v1", "--place", "A:1,B:1", "--node", "A")
+        p = c.client("run", "--fake", "--name", "v1", "--no-reboot", "--place", "A:1,B:1", "--node", "A")
         read_until(p, b"fake guest: 2 CPUs on 2 nodes")
         type_in(p, word + "\r")
         out, err = p.communicate(timeout=LIMIT_S)
@@ -234,7 +234,7 @@ def placed_elsewhere(c):
 def json_twins(c):
     """With --json, stdout is one document and its code is the exit status (of run, where a VM's end is told)."""
     c.up("A")
-    run = ("run", "--fake", "--name", "v1", "--json", "--node", "A")
+    run = ("run", "--fake", "--name", "v1", "--no-reboot", "--json", "--node", "A")
 
     def said(*args, code=0):
         done = c.run(*args, "--json", "--node", "A")
@@ -404,6 +404,68 @@ def node_error(c):
             said = c.verdicts()
             check(said == [f"node-error, node {node}"] * len(place.split(",")), f"one cause for all fragments: {said}")
             c.wait_free("A")
+
+
+def resets(c):
+    """A guest that resets itself goes on in the same places, under its clients' eyes, whoever else wants its places, and after its daemon was another."""
+    c.up("A", "B")
+    near = c.client("run", "--fake", "--name", "v1", "--place", "A:2:400M,B:2:400M", "--node", "A")
+    read_until(near, b"fake guest")
+    far = c.client("console", "v1", "--node", "B")
+    read_until(far, b"fake guest")
+    thief = c.client("run", "--fake", "--name", "v2", "--place", "B:1:200M", "--detach", "--node", "B")
+    for n in range(1, 4):
+        before = c.fragments()
+        type_in(near, f"word{n}\rreset\r")
+        for p in (near, far):
+            read_until(p, f"word{n}\rreset\rfake guest: 4 CPUs on 2 nodes\r\n".encode())
+            while thief.poll() is not None:
+                check(thief.returncode == 3, f"there is no place for another: {thief.communicate()}")
+                thief = c.client("run", "--fake", "--name", "v2", "--place", "B:1:200M", "--detach", "--node", "B")
+                break
+        c.wait_state("B", "v1", "running")
+        check(set(c.fragments()) == set(before) and not set(c.fragments().values()) & set(before.values()), "new fragments in the old ones' places")
+        check(c.vm("B", "v1")["resets"] == n, "it is counted")
+        if n == 2:
+            c.kill("A")
+            c.start("A", join="B")
+            c.wait_mesh("A", "B")
+    thief.communicate(timeout=LIMIT_S)
+    type_in(near, "poweroff\r")
+    for p in (near, far):
+        _, err = p.communicate(timeout=LIMIT_S)
+        check(p.returncode == 0 and b"v1 was reset by its guest and starts again" in err, f"both stayed to the end: {p.returncode} {err}")
+    c.wait_free("A")
+
+
+def resets_that_end(c):
+    c.up("A", "B")
+    run = ("run", "--fake", "--name", "v1", "--place", "A:1,B:1", "--node", "A")
+    p = c.client(*run)
+    for n in range(5):
+        read_until(p, b"fake guest")
+        type_in(p, "reset\r")
+    _, err = p.communicate(timeout=LIMIT_S)
+    check(p.returncode == 10 and b"5 times in a row" in err, f"not for ever: {p.returncode} {err}")
+    check(not c.fragments() and all(n["cpus_used"] == 0 for n in c.ls("A")["nodes"]), "what it was lent has been given back")
+    p = c.client(*run)
+    read_until(p, b"fake guest")
+    type_in(p, "deaf\r")
+    read_until(p, b"deaf")
+    stop = c.client("stop", "v1", "--node", "B")
+    read_until(p, b"power button")
+    type_in(p, "reset\r")
+    stop.communicate(timeout=LIMIT_S)
+    check(stop.returncode == 10, "who asked for its end gets it")
+    p.communicate(timeout=LIMIT_S)
+    p = c.client(*run, "--append", "fail=again:1")
+    read_until(p, b"fake guest")
+    type_in(p, "reset\r")
+    _, err = p.communicate(timeout=LIMIT_S)
+    words = b"v1 ended: node-error, node B: it reset itself and was not started again: node B was told to fail at again"
+    check(p.returncode == 15 and words in err, f"it cannot start again: {p.returncode} {err}")
+    check(not c.fragments(), "nothing of it is left")
+    c.wait_free("A")
 
 
 def sandboxed(c):
@@ -609,7 +671,7 @@ def doctor(c):
 
 TESTS = {f.__name__: f for f in (join, join_waits, same_name, other_version, run_and_end, run_again_at_once, ended_before, foreground, console, detach_key,
                                  client_signals, refusals, placed_elsewhere, json_twins, name_taken, name_raced, sixteen_nodes, births_that_fail,
-                                 daemon_dies_in_birth, birth_killed, fragment_stopped, fragment_killed, node_error, sandboxed, no_sandbox, causes_at_once, daemon_restarts, vm_ends_without_daemon,
+                                 daemon_dies_in_birth, birth_killed, fragment_stopped, fragment_killed, node_error, resets, resets_that_end, sandboxed, no_sandbox, causes_at_once, daemon_restarts, vm_ends_without_daemon,
                                  daemon_stopped, stop_and_kill, quit_verb, garbage, doctor)}
 
 if __name__ == "__main__":
