@@ -11,19 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char *const format_names[DISK_FORMATS] = {"raw", "nbd", "qcow2", "vmdk", "vdi", "vhdx", "vpc", "qed"};
-static const char *const cache_names[DISK_CACHES] = {"writeback", "none", "writethrough", "unsafe"};
 static const char *const op_names[DISK_OPS] = {"read", "write", "flush", "discard", "write zeroes"};
-
-const char *disk_format_name(enum disk_format f)
-{
-	return (unsigned)f < DISK_FORMATS ? format_names[f] : NULL;
-}
-
-const char *disk_cache_name(enum disk_cache c)
-{
-	return (unsigned)c < DISK_CACHES ? cache_names[c] : NULL;
-}
 
 static uint64_t now_ns(void)
 {
@@ -39,7 +27,7 @@ int disk_open(struct disk **out, const struct disk_config *c, struct failure *f)
 	int err;
 
 	*out = NULL;
-	if (!d || strlen(c->path) >= sizeof d->path || !disk_format_name(c->format) || !disk_cache_name(c->cache) || c->threads > DISK_THREADS_MAX) {
+	if (!d || strlen(c->path) >= sizeof d->path || (unsigned)c->format >= DISK_FORMATS || (unsigned)c->cache >= DISK_CACHES || c->threads > DISK_THREADS_MAX) {
 		if (c->fd > 0)
 			close(c->fd);
 		free(d);

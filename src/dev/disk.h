@@ -99,8 +99,4 @@ struct disk_counts {
 /* Since open. Any thread. */
 void disk_count(const struct disk *d, struct disk_counts *to);
 
-/* Names as on the command line; NULL for a number that is none. */
-const char *disk_format_name(enum disk_format f);
-const char *disk_cache_name(enum disk_cache c);
-
 #endif

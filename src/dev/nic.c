@@ -1,6 +1,7 @@
 /* See nic.h: one thread, one queue. A frame leaves from its sender's thread while the other side takes it; what is left over waits in the queue, in order. */
 #include "dev/nic_backend.h"
 
+#include "base/ensure.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -17,9 +18,10 @@
 enum { LENGTH_BYTES = 4, INPUT_BYTES = 2 * (LENGTH_BYTES + NIC_FRAME_MAX) };
 
 struct nic {
-	struct nic_config config;
+	struct nic_calls calls;
 	struct nic_backend backend;
 	int wake;
+	bool started;
 	pthread_t thread;
 	atomic_bool stop, resume;
 	_Atomic uint64_t sent, sent_bytes, received, received_bytes, dropped, refused;
@@ -34,13 +36,6 @@ struct nic {
 	size_t begin, end; /* of what has come and was not taken */
 	uint8_t input[INPUT_BYTES];
 };
-
-static const char *const kind_names[NIC_KINDS] = {"user", "tap"};
-
-const char *nic_kind_name(enum nic_kind k)
-{
-	return (unsigned)k < NIC_KINDS ? kind_names[k] : NULL;
-}
 
 static void add(_Atomic uint64_t *counter, uint64_t n)
 {
@@ -164,9 +159,9 @@ static void lose(struct nic *n)
 	n->down = true;
 	n->queued = 0;
 	pthread_mutex_unlock(&n->lock);
-	n->config.link(n->config.user, false);
-	if (n->config.trouble)
-		n->config.trouble(n->config.user, -EPIPE, n->backend.lost);
+	n->calls.link(n->calls.user, false);
+	if (n->calls.trouble)
+		n->calls.trouble(n->calls.user, -EPIPE, n->backend.lost);
 	else
 		log_warn("%s", n->backend.lost);
 }
@@ -198,7 +193,7 @@ static bool deliver(struct nic *n, const uint8_t *frame, size_t bytes)
 		add(&n->refused, 1);
 		return true;
 	}
-	if (!n->config.receive(n->config.user, frame, bytes)) {
+	if (!n->calls.receive(n->calls.user, frame, bytes)) {
 		n->paused = true;
 		return false;
 	}
@@ -293,24 +288,23 @@ static void *run(void *arg)
 	return NULL;
 }
 
-static int start(struct nic *n)
+int nic_start(struct nic *n, const struct nic_calls *calls)
 {
 	sigset_t all, before;
 	int err;
 
-	n->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (n->wake < 0)
-		return -errno;
-	n->config.link(n->config.user, true);
+	ensure(!n->started);
+	n->calls = *calls;
+	n->calls.link(n->calls.user, true);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	err = pthread_create(&n->thread, NULL, run, n);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (!err)
-		pthread_setname_np(n->thread, "nic");
-	else
-		close(n->wake);
-	return -err;
+	if (err)
+		return -err;
+	pthread_setname_np(n->thread, "nic");
+	n->started = true;
+	return 0;
 }
 
 int nic_open(struct nic **out, const struct nic_config *c, struct failure *f)
@@ -321,22 +315,18 @@ int nic_open(struct nic **out, const struct nic_config *c, struct failure *f)
 	*out = NULL;
 	if (!n)
 		return failure_set(f, -ENOMEM, "free some memory on this host", "out of memory for a network card");
-	n->config = *c;
-	n->backend.fd = -1;
-	err = c->kind == NIC_USER ? nic_passt_open(&n->backend, c, f) : c->kind == NIC_TAP ? nic_tap_open(&n->backend, c, f) : -EINVAL;
-	if (!err) {
-		pthread_mutex_init(&n->lock, NULL);
-		err = start(n);
-		if (err) {
-			close(n->backend.fd);
-			pthread_mutex_destroy(&n->lock);
-			failure_set(f, err, "see that the node has processes and memory left", "no thread to be had for a network card");
-		}
-	}
+	n->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (n->wake < 0)
+		err = failure_set(f, -errno, "see that the node has descriptors left", "no event to be had for a network card");
+	else
+		err = c->kind == NIC_USER ? nic_passt_open(&n->backend, c, f) : c->kind == NIC_TAP ? nic_tap_open(&n->backend, c, f) : -EINVAL;
 	if (err) {
+		if (n->wake >= 0)
+			close(n->wake);
 		free(n);
 		return err;
 	}
+	pthread_mutex_init(&n->lock, NULL);
 	*out = n;
 	return 0;
 }
@@ -347,7 +337,8 @@ void nic_close(struct nic *n)
 		return;
 	atomic_store(&n->stop, true);
 	wake(n);
-	pthread_join(n->thread, NULL);
+	if (n->started)
+		pthread_join(n->thread, NULL);
 	close(n->backend.fd);
 	close(n->wake);
 	pthread_mutex_destroy(&n->lock);

@@ -1,7 +1,7 @@
 /* What a virtual network card is plugged into on the node that has it: passt (a program that speaks for the guest through ordinary sockets), or a tap interface
  * in a bridge. Ethernet frames without checksum field, unsegmented (no offloads), in both directions. Knows nothing of virtio or guests.
  *
- *     nic_open -> link(up) ... nic_send, receive ... [link(down) for good] ... nic_close
+ *     nic_open -> nic_start -> link(up) ... nic_send, receive ... [link(down) for good] ... nic_close
  *
  * Losing frames is allowed, blocking is not: what the other side does not take at once waits in NIC_QUEUE_BYTES, what does not fit there is dropped and counted.
  * In the other direction nothing is dropped here: while receive() says "not now" the kernel holds frames, and TCP slows down.
@@ -9,8 +9,10 @@
  * When passt dies, or the tap interface is taken away, the link goes down and stays down: frames sent are dropped and counted, the VM lives, trouble() says so once.
  * Nothing is restarted by itself (what passt knew of the guest's connections is lost anyway); a new nic_open of the same configuration is a new link.
  *
- * Threads: nic_send and nic_resume from any thread, also from receive(); the callbacks come on the nic's own thread, with no lock held, and link() and trouble() also
- * within nic_open. nic_close from none of them; when it returns none runs. Memory given to nic_send is ours, never the guest's view of RAM: nothing may wait here. */
+ * Threads: open, start and close belong to one owner. nic_send and nic_resume from any thread once it was started, also from receive(); the callbacks come on the
+ * nic's own
+ * thread, with no lock held, the first link() within nic_start. nic_close from none of them; when it returns none runs. Memory given to nic_send is ours, never the
+ * guest's view of RAM: nothing may wait here. */
 #ifndef DEV_NIC_H
 #define DEV_NIC_H
 
@@ -48,7 +50,9 @@ struct nic_config {
 	char ifname[NIC_IFNAME_BYTES]; /* NIC_TAP: the interface's name; "": the kernel's choice, tapN */
 	unsigned forwards;             /* NIC_USER */
 	struct nic_forward forward[NIC_FORWARDS_MAX];
+};
 
+struct nic_calls {
 	/* A frame for the guest, its memory good until return. false: cannot take it now; it comes again after nic_resume. */
 	bool (*receive)(void *user, const uint8_t *frame, size_t bytes);
 	void (*link)(void *user, bool up);
@@ -62,7 +66,10 @@ struct nic;
  * network on the node), -EIO (passt says no; its words are in f), -EBUSY (the interface's name), -ENOMEM, -EAGAIN. Waits until forwarded ports listen. */
 int nic_open(struct nic **out, const struct nic_config *c, struct failure *f) MUST_CHECK;
 
-/* Ends passt, removes the tap interface. */
+/* Begin to deliver; until then frames wait in the kernel. Once. Opens nothing but an event's descriptor. */
+int nic_start(struct nic *n, const struct nic_calls *calls) MUST_CHECK;
+
+/* Ends passt, removes the tap interface. Started or not. */
 void nic_close(struct nic *n);
 
 /* One frame, gathered from up to NIC_IOV_MAX pieces. 0, also when it was dropped for want of room or because the link is down (nic_count tells); -EINVAL: too
@@ -76,8 +83,6 @@ struct nic_counts { uint64_t sent, sent_bytes, received, received_bytes, dropped
 
 /* dropped: no room, or no link. refused: frames that must not leave (nic_passt.c: for the node's own loopback) or have no sense. */
 void nic_count(const struct nic *n, struct nic_counts *to);
-
-const char *nic_kind_name(enum nic_kind k);
 
 /* The name of the tap interface, "" for passt. */
 const char *nic_interface(const struct nic *n);

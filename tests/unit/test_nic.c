@@ -84,12 +84,12 @@ static struct rig *rig_new(void)
 
 static int rig_open(struct rig *r, struct nic_config c)
 {
-	c.receive = on_receive;
-	c.link = on_link;
-	c.trouble = on_trouble;
-	c.user = r;
+	struct nic_calls calls = {.receive = on_receive, .link = on_link, .trouble = on_trouble, .user = r};
+	int err;
+
 	r->f = (struct failure){0};
-	return nic_open(&r->n, &c, &r->f);
+	err = nic_open(&r->n, &c, &r->f);
+	return err ? err : nic_start(r->n, &calls);
 }
 
 static void rig_free(struct rig *r)
