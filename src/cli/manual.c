@@ -172,6 +172,15 @@ static void print_man(void)
 	     "{\"vm\":...,\"end\":{\"reason\":...,\"node\":...,\"what\":...,\"code\":...}}, where code "
 	     "is the exit status of run, or {\"vm\":...,\"state\":...} if it has not ended; the console goes to stderr then. stats --watch prints one document a second."
 	     " Sizes have bytes in their names, times end in _ms, _us or _ns.");
+	printf(".SH VM FILES\n");
+	roff("A file for run --file is a YAML mapping whose keys are run's options, but for --node, --run-dir, --json and --file itself. Options without a value are true or "
+	     "false, those that may repeat take a list. Relative paths begin at the file's folder. What is on the command line wins. Example:");
+	printf(".PP\n.nf\nname: web\ncpus: 4\nmemory: 4G\nkernel: vmlinuz\ninitrd: initrd.img\nssh\\-key:\n  \\- /root/.ssh/id_ed25519.pub\ndetach: true\n.fi\n"
+	       ".SH SEEDS\n");
+	roff("--ssh-key, --user-data and --hostname are put on a small read-only FAT disk labelled CIDATA, as cloud-init's data source NoCloud wants it: meta-data with an "
+	     "instance-id, the host's name and the keys, and user-data as given. The disk lives in the memory of the VM's first node and is gone with the VM. The "
+	     "instance-id is made of the VM's name and of all the seed says: a guest whose seed has changed sets itself up anew, host keys included. Keys, "
+	     "meta-data and user data may have 30 KiB together.");
 	printf(".SH SEE ALSO\n.BR tessera\\-node (8)\n");
 }
 

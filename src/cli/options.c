@@ -13,8 +13,9 @@ enum { CLIENTS = ON(RUN) | ON(LS) | ON(INFO) | ON(STATS) | ON(CONSOLE) | ON(STOP
 static const struct option_spec options[OPTIONS] = {
 	[OPTION_NAME] = {"name", "NAME", "Name of this node (default: the host's name), or of the new VM.", ON(NODE) | ON(RUN)},
 	[OPTION_NODE] = {"node", "NAME", "The daemon on this host to speak to; needed only where more than one runs. Default: $TESSERA_NODE, else the only one.",
-		CLIENTS},
-	[OPTION_RUN_DIR] = {"run-dir", "DIR", "Where daemons keep their sockets. Default: $TESSERA_RUN_DIR, else /run/tessera.", CLIENTS | ON(NODE)},
+		CLIENTS, .client = true},
+	[OPTION_RUN_DIR] = {"run-dir", "DIR", "Where daemons keep their sockets. Default: $TESSERA_RUN_DIR, else /run/tessera.", CLIENTS | ON(NODE),
+		.client = true},
 	[OPTION_LISTEN] = {"listen", "ADDR:PORT", "Address at which the other nodes reach this one. Port 0: any free one. Default: 127.0.0.1:0.", ON(NODE)},
 	[OPTION_LEND] = {"lend", "cpus=N,memory=SIZE", "What this node lends to VMs at most, as cpus=2,memory=512M. Default: nothing. The part of a VM "
 		"that lives here is resident with its share of the VM's memory, at most 64 MiB more of pages cached from other nodes, and an overhead of at most 16 MiB, "
@@ -26,13 +27,13 @@ static const struct option_spec options[OPTIONS] = {
 	[OPTION_MEMORY] = {"memory", "SIZE", "Memory of the VM, as 900M or 4G. Default: what --place adds up to, else 512M.", ON(RUN)},
 	[OPTION_PLACE] = {"place", "NODE:CPUS[:SIZE],...", "Which node gives what. Memory without a size is shared out in proportion to CPUs. This node, or else "
 		"the first one named, has the devices and opens the kernel's files. Default: chosen from what the nodes have left.", ON(RUN)},
-	[OPTION_KERNEL] = {"kernel", "FILE", "Linux bzImage or PVH ELF image to boot.", ON(RUN)},
-	[OPTION_INITRD] = {"initrd", "FILE", "Initial RAM disk for it.", ON(RUN)},
+	[OPTION_KERNEL] = {"kernel", "FILE", "Linux bzImage or PVH ELF image to boot.", ON(RUN), .path = true},
+	[OPTION_INITRD] = {"initrd", "FILE", "Initial RAM disk for it.", ON(RUN), .path = true},
 	[OPTION_APPEND] = {"append", "TEXT", "Added to the kernel's command line.", ON(RUN)},
 	[OPTION_DETACH] = {"detach", NULL, "Return as soon as the VM runs, without its console.", ON(RUN)},
 	[OPTION_NO_REBOOT] = {"no-reboot", NULL, "A guest that resets itself has ended, with exit status 10, instead of being started again.", ON(RUN)},
 	[OPTION_JSON] = {"json", NULL, "Print one JSON document instead of text; errors too, as {\"error\":{...}}.",
-		CLIENTS | ON(VERSION) | ON(IMAGE_BUILD) | ON(IMAGE_INFO)},
+		CLIENTS | ON(VERSION) | ON(IMAGE_BUILD) | ON(IMAGE_INFO), .client = true},
 	[OPTION_WATCH] = {"watch", NULL, "Print again every second.", ON(STATS)},
 	[OPTION_ALL] = {"all", NULL, "Show VMs that have ended too.", ON(LS)},
 	[OPTION_TIMEOUT] = {"timeout", "SECONDS", "How long the guest has to switch itself off before it is killed. 0: press the button and return. Default: 60.",
@@ -48,7 +49,14 @@ static const struct option_spec options[OPTIONS] = {
 	[OPTION_SIZE] = {"size", "SIZE", "Size of the disk and of its file system; the file takes only what is in use. Default: 4G.", ON(IMAGE_BUILD)},
 	[OPTION_MIRROR] = {"mirror", "URL", "Where packages come from, as http://HOST/debian, or a whole line of sources.list in quotes. Repeatable. Default: what this "
 		"host's apt uses for that release, with its updates and security updates.", ON(IMAGE_BUILD), .repeats = true},
-	[OPTION_HOSTNAME] = {"hostname", "NAME", "Name that the guest calls itself. Default: the image's file name.", ON(IMAGE_BUILD)},
+	[OPTION_HOSTNAME] = {"hostname", "NAME", "Name that the guest calls itself. Default: the VM's name where it has a seed; for image build the image's file name.",
+		ON(IMAGE_BUILD) | ON(RUN)},
+	[OPTION_SSH_KEY] = {"ssh-key", "FILE", "Public SSH keys that may log in to the guest's first user (Debian: debian), put on a seed disk for cloud-init. Repeatable.",
+		ON(RUN), .repeats = true, .path = true},
+	[OPTION_USER_DATA] = {"user-data", "FILE", "User data for cloud-init, put on the seed disk: a #cloud-config document, or a script.", ON(RUN), .path = true},
+	[OPTION_FILE] = {"file", "FILE", "Read options from a VM file in YAML: their names are its keys, and relative paths begin where it lies. Options on the "
+		"command line win.", ON(RUN), .client = true, .letter = 'f'},
+	[OPTION_YAML] = {"yaml", NULL, "Print the VM as a file that 'tessera run --file' takes.", ON(INFO), .client = true},
 	[OPTION_UNSAFE_MMU] = {"unsafe-mmu", NULL, "Run on hosts whose KVM cannot run a stock kernel, or is wrong for VMs that span nodes.", ON(RUN), .hidden = true},
 	[OPTION_NO_SANDBOX] = {"no-sandbox", NULL, "Do not lock up the processes that hold the VM, so that they can be debugged. Then a guest that takes over one has "
 		"this host: not for guests you do not trust.", ON(RUN)},

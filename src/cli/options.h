@@ -9,8 +9,8 @@
 enum option_id {
 	OPTION_NAME, OPTION_NODE, OPTION_RUN_DIR, OPTION_LISTEN, OPTION_LEND, OPTION_JOIN, OPTION_INSECURE, OPTION_CPUS, OPTION_MEMORY, OPTION_PLACE,
 	OPTION_KERNEL, OPTION_INITRD, OPTION_APPEND, OPTION_DETACH, OPTION_NO_REBOOT, OPTION_JSON, OPTION_WATCH, OPTION_ALL, OPTION_TIMEOUT, OPTION_FORCE,
-	OPTION_KILL_VMS, OPTION_MAN, OPTION_COMPLETION, OPTION_RELEASE, OPTION_PACKAGE, OPTION_OUTPUT, OPTION_SIZE, OPTION_MIRROR, OPTION_HOSTNAME, OPTION_UNSAFE_MMU,
-	OPTION_NO_SANDBOX, OPTION_FAKE,
+	OPTION_KILL_VMS, OPTION_MAN, OPTION_COMPLETION, OPTION_RELEASE, OPTION_PACKAGE, OPTION_OUTPUT, OPTION_SIZE, OPTION_MIRROR, OPTION_HOSTNAME, OPTION_SSH_KEY,
+	OPTION_USER_DATA, OPTION_FILE, OPTION_YAML, OPTION_UNSAFE_MMU, OPTION_NO_SANDBOX, OPTION_FAKE,
 	OPTIONS
 };
 
@@ -29,6 +29,8 @@ struct option_spec {
 	uint32_t verbs;     /* a bit each */
 	bool hidden;        /* for tests */
 	bool repeats;       /* may be given several times; its values keep their order */
+	bool path;          /* its value is a path on this host */
+	bool client;        /* about this client, not about the VM: no key of a VM file (cli/vmfile.h) */
 	char letter;        /* "-o" for "--output"; 0: none */
 };
 

@@ -11,6 +11,8 @@
 #include "base/quantity.h"
 #include "cli/console.h"
 #include "cli/report.h"
+#include "cli/seed.h"
+#include "cli/vmfile.h"
 #include "proto/stop.h"
 
 enum { STOP_TIMEOUT_S = 60, TIMEOUT_MAX_S = 86400 };
@@ -104,20 +106,62 @@ static int read_request(const struct options *o, struct control_ask_run *r, stru
 	return err;
 }
 
-int run_verb(const struct options *o)
+/* What goes along with the request, in memory of its own. */
+struct parcel {
+	struct vmfile file;      /* what --file said */
+	char *text;              /* the VM as a file */
+	uint8_t seed[SEED_MAX];
+};
+
+static int pack_parcel(const struct options *o, struct parcel *b, struct control_ask_run *r, struct failure *f)
+{
+	size_t bytes = 0;
+	int err = seed_from_options(o, b->seed, &r->seed.bytes, f);
+
+	if (!err)
+		err = vmfile_write(o, &b->text, &bytes, f);
+	r->seed.at = b->seed;
+	r->file = (struct wire_blob){(const uint8_t *)b->text, (uint32_t)bytes};
+	return err;
+}
+
+static int ask_for(const struct options *o, struct parcel *b, struct failure *f)
 {
 	struct console c = {.run_dir = o->value[OPTION_RUN_DIR], .node = o->value[OPTION_NODE], .vm = o->value[OPTION_NAME], .json = o->value[OPTION_JSON],
 		.mute = o->value[OPTION_DETACH], .owner = true};
-	struct control_ask_run r;
-	struct failure f = {0};
-	uint8_t frame[WIRE_FRAME_MAX];
 	bool complete = o->value[OPTION_NAME] && (o->value[OPTION_KERNEL] || o->value[OPTION_FAKE]);
+	struct control_ask_run r;
+	uint8_t frame[WIRE_FRAME_MAX];
+	int err = read_request(o, &r, f);
 
-	if (read_request(o, &r, &f))
-		return (int)(complete ? report_failure(&f, c.json) : report_usage(&f, c.json));
+	if (!err)
+		err = pack_parcel(o, b, &r, f);
+	if (err)
+		return (int)(complete ? report_failure(f, c.json) : report_usage(f, c.json));
 	if (r.flags & CONTROL_RUN_NO_SANDBOX)
 		fprintf(stderr, "tessera: warning: %s runs without a sandbox; a guest that takes over its process has the host\n", o->value[OPTION_NAME]);
 	return console_attend(&c, frame, control_put_ask_run(&r, frame, sizeof frame));
+}
+
+int run_verb(const struct options *given)
+{
+	struct options o = *given;
+	struct parcel *b = calloc(1, sizeof *b);
+	struct failure f = {0};
+	int code;
+
+	if (!b) {
+		failure_set(&f, -ENOMEM, "free some memory", "out of memory");
+		return (int)report_failure(&f, o.value[OPTION_JSON]);
+	}
+	if (o.value[OPTION_FILE] && vmfile_read(&b->file, o.value[OPTION_FILE], &o, &f))
+		code = (int)report_usage(&f, o.value[OPTION_JSON]);
+	else
+		code = ask_for(&o, b, &f);
+	vmfile_close(&b->file);
+	free(b->text);
+	free(b);
+	return code;
 }
 
 /* Wait for the answer to stop or kill: the VM's end, or just 'end'. */

@@ -360,6 +360,17 @@ static void on_stop(struct ask *a, const uint8_t *body, size_t bytes)
 		answer_end(a);
 }
 
+static void on_file(struct ask *a, const uint8_t *body, size_t bytes)
+{
+	struct control_ask_file in;
+	struct vm *vm;
+
+	if (control_get_ask_file(body, bytes, &in) || !(vm = own_vm(a, in.vm.s, CONTROL_ask_file, body, bytes)))
+		return;
+	CHANNEL_SEND(a->channel, vm_file, .file = vm->baggage.file);
+	answer_end(a);
+}
+
 static void on_stats(struct ask *a, const uint8_t *body, size_t bytes)
 {
 	struct control_ask_stats in;
@@ -441,6 +452,7 @@ static void frame(void *owner, struct channel *c, unsigned id, const uint8_t *bo
 	static void (*const on[])(struct ask *, const uint8_t *, size_t) = {
 		[CONTROL_ask_info] = on_info, [CONTROL_ask_run] = on_run, [CONTROL_ask_console] = on_console, [CONTROL_ask_stop] = on_stop,
 		[CONTROL_ask_kill] = on_kill, [CONTROL_ask_stats] = on_stats, [CONTROL_ask_doctor] = on_doctor, [CONTROL_ask_quit] = on_quit,
+		[CONTROL_ask_file] = on_file,
 	};
 	struct ask *a = owner;
 

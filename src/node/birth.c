@@ -98,7 +98,9 @@ static void prepare(struct vm *vm)
 		if (DAEMON_SEND(vm->daemon, to->node, part_prepare, .vm_id = vm->id, .vm = channel_name(vm->name), .coordinator = channel_name(vm->coordinator),
 				.coordinator_index = (uint8_t)coordinator_index(vm), .index = (uint8_t)k, .nodes = (uint8_t)vm->parts, .cpus = vm->cpus,
 				.memory = vm->memory, .kernel = vm->kernel, .initrd = vm->initrd, .append = {vm->append, vm->append_bytes},
-				.flags = vm->flags, .resets = vm->resets, .console_at = vm->console.total))
+				.flags = vm->flags, .resets = vm->resets, .console_at = vm->console.total,
+				.file = k == coordinator_index(vm) ? vm->baggage.file : (struct wire_blob){0},
+				.seed = k == coordinator_index(vm) ? vm->baggage.seed : (struct wire_blob){0}))
 			birth_lost(vm, to);
 		else
 			send_layout(vm, to);
@@ -197,6 +199,10 @@ static int judge(struct daemon *d, const struct control_ask_run *r, struct failu
 		return failure_set(f, -EINVAL, "ask for 1M to 1T, a multiple of 4K", "a VM cannot have %s of memory", quantity_print_bytes(r->memory, text));
 	if (r->append.bytes >= VMS_APPEND_MAX)
 		return failure_set(f, -E2BIG, "make it shorter", "the kernel command line is longer than %u bytes", VMS_APPEND_MAX - 1u);
+	if (!baggage_good(&r->file, &r->seed))
+		return failure_set(f, -E2BIG, "make them shorter", "the VM's options, or its seed, are too long");
+	if (r->seed.bytes && !(r->flags & CONTROL_RUN_FAKE))
+		return failure_set(f, -ENOTSUP, "leave out --ssh-key, --user-data and --hostname", "VMs cannot have disks yet, so the guest would not see its seed");
 	if (!(r->flags & CONTROL_RUN_FAKE))
 		err = check_file("kernel", r->kernel.s, f);
 	if (!err && *r->initrd.s)
@@ -222,7 +228,11 @@ int birth_begin(struct daemon *d, const struct control_ask_run *r, struct vm **o
 	vm->append_bytes = r->append.bytes;
 	if (r->append.bytes)
 		memcpy(vm->append, r->append.at, r->append.bytes);
-	err = placing_choose(vm, r->place.s, f);
+	err = baggage_set(&vm->baggage, r->file, r->seed);
+	if (err)
+		failure_set(f, err, "free some memory on this host", "out of memory");
+	else
+		err = placing_choose(vm, r->place.s, f);
 	if (err) {
 		vms_remove(vm);
 		return err;

@@ -20,6 +20,7 @@
 #include "node/backlog.h"
 #include "node/channel.h"
 #include "node/fragment_machine.h"
+#include "node/baggage.h"
 #include "node/kvmcheck.h"
 #include "node/sandbox.h"
 #include "node/spawn.h"
@@ -38,7 +39,8 @@ struct fragment {
 	struct channel *daemon;
 	struct loop_timer linger;
 	struct fragment_config config;
-	struct control_part_prepare asked; /* append.at points into config */
+	struct control_part_prepare asked; /* append.at points into config, file and seed to baggage */
+	struct baggage baggage;
 	unsigned layouts;
 	enum control_part_state state;
 	uint64_t born_ms;
@@ -298,10 +300,13 @@ static void on_prepare(struct fragment *g, const uint8_t *body, size_t bytes)
 	struct fragment_config *c = &g->config;
 
 	if (c->nodes || control_get_part_prepare(body, bytes, &in) || in.nodes < 1 || in.nodes > NODES_MAX || in.index >= in.nodes ||
-	    in.coordinator_index >= in.nodes || in.append.bytes >= sizeof c->append)
+	    in.coordinator_index >= in.nodes || in.append.bytes >= sizeof c->append || !baggage_good(&in.file, &in.seed) || baggage_set(&g->baggage, in.file, in.seed))
 		return;
 	g->asked = in;
 	g->asked.append.at = (const uint8_t *)c->append;
+	g->asked.file = g->baggage.file;
+	g->asked.seed = g->baggage.seed;
+	c->seed = g->baggage.seed;
 	c->vm_id = in.vm_id;
 	TEXT_SET(c->vm, in.vm.s);
 	c->self.v = in.index;
@@ -582,6 +587,7 @@ static void finish(struct fragment *g)
 	loop_close(&g->loop);
 	backlog_fini(&g->console);
 	backlog_fini(&g->news);
+	baggage_free(&g->baggage);
 	for (unsigned k = 0; k < NODES_MAX; k++)
 		free(g->config.node[k].cpuid);
 	close(g->mail.fd);

@@ -12,6 +12,7 @@
 #include "base/types.h"
 #include "net/addr.h"
 #include "proto/stop.h"
+#include "wire/codec.h"
 
 enum { FRAGMENT_CPUID_MAX = 16384 };
 
@@ -33,6 +34,7 @@ struct fragment_config {
 	uint64_t memory;
 	struct fragment_node node[NODES_MAX];
 	char kernel[1024], initrd[1024], append[2048]; /* paths are good on the coordinator's node only; initrd "": none */
+	struct wire_blob seed;         /* a read-only disk besides the others, on the coordinator's node; empty: none */
 	uint32_t flags;                /* enum control_run_flag */
 	int listen_fd;                 /* nonblocking, for the mesh; stays the fragment's */
 };

@@ -73,6 +73,7 @@ static void forget(struct part *p)
 	channel_close(p->channel);
 	if (*p->path)
 		unlink(p->path);
+	baggage_free(&p->baggage);
 	free(p);
 }
 
@@ -228,12 +229,16 @@ static void take_config(struct part *p, const struct control_part_prepare *in)
 	p->config.append.at = p->append;
 	if (in->append.bytes)
 		memcpy(p->append, in->append.at, in->append.bytes);
+	if (baggage_set(&p->baggage, in->file, in->seed))
+		log_warn("%s: out of memory; its seed is lost", in->vm.s);
+	p->config.file = p->baggage.file;
+	p->config.seed = p->baggage.seed;
 }
 
 static bool good_config(const struct control_part_prepare *in)
 {
 	return in->nodes >= 1 && in->nodes <= NODES_MAX && in->index < in->nodes && in->coordinator_index < in->nodes && in->append.bytes < VMS_APPEND_MAX &&
-	       rundir_good_name(in->vm.s) && rundir_good_name(in->coordinator.s) && in->cpus >= 1 && in->cpus <= VCPUS_MAX;
+	       baggage_good(&in->file, &in->seed) && rundir_good_name(in->vm.s) && rundir_good_name(in->coordinator.s) && in->cpus >= 1 && in->cpus <= VCPUS_MAX;
 }
 
 static void from_fragment(void *owner, struct channel *c, unsigned id, const uint8_t *body, size_t bytes)

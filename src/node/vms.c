@@ -71,6 +71,7 @@ void vms_remove(struct vm *vm)
 	for (unsigned k = 0; k < NODES_MAX; k++)
 		free(vm->part[k].cpuid);
 	backlog_fini(&vm->console);
+	baggage_free(&vm->baggage);
 	free(vm);
 }
 
@@ -190,6 +191,8 @@ void vms_adopt(struct daemon *d, const struct part *part)
 	vm->initrd = c->initrd;
 	vm->append_bytes = c->append.bytes;
 	memcpy(vm->append, part->append, sizeof vm->append);
+	if (baggage_set(&vm->baggage, c->file, c->seed))
+		log_warn("%s: out of memory; what was asked for is forgotten", vm->name);
 	vm->parts = c->nodes;
 	for (unsigned k = 0; k < vm->parts; k++) {
 		struct vm_part *p = &vm->part[k];

@@ -13,6 +13,7 @@
 
 #include "node/daemon.h"
 #include "node/backlog.h"
+#include "node/baggage.h"
 #include "proto/stop.h"
 #include "wire/control.h"
 
@@ -39,6 +40,7 @@ struct vm {
 	struct wire_text kernel, initrd;
 	uint8_t append[VMS_APPEND_MAX];
 	uint32_t append_bytes;
+	struct baggage baggage; /* coordinator only */
 	unsigned parts;
 	struct vm_part part[NODES_MAX];
 	enum stop_reason reason;

@@ -22,10 +22,12 @@
 	/* One line for a person. */ \
 	M(line, 4, F(text, text)) \
 	\
-	/* Requests of a client. vm: its name. flags: enum control_run_flag. place: as in --place, empty: the daemon chooses. */ \
+	/* Requests of a client. vm: its name. flags: enum control_run_flag. place: as in --place, empty: the daemon chooses. file: the VM as asked for, in YAML; \
+	 * only kept, for ask_file. seed: a disk that the guest sees besides its own, empty: none. */ \
 	M(ask_list, 16, ) \
 	M(ask_info, 17, F(name, vm)) \
-	M(ask_run, 18, F(name, vm) F(u32, cpus) F(u64, memory) F(text, place) F(text, kernel) F(text, initrd) F(blob, append) F(u32, flags)) \
+	M(ask_run, 18, F(name, vm) F(u32, cpus) F(u64, memory) F(text, place) F(text, kernel) F(text, initrd) F(blob, append) F(u32, flags) \
+		F(blob, file) F(blob, seed)) \
 	/* owner: the VM ends when this client goes without console_detach. from: position in the console's stream to begin at (0: all that is kept). */ \
 	M(ask_console, 19, F(name, vm) F(u8, owner) F(u64, from)) \
 	/* Press the power button; kill after timeout_ms (0: never, return at once). */ \
@@ -35,6 +37,7 @@
 	M(ask_stats, 22, F(name, vm) F(name, node)) \
 	M(ask_doctor, 23, F(name, node)) \
 	M(ask_quit, 24, ) \
+	M(ask_file, 25, F(name, vm)) \
 	/* Answers. address: as peers reach it; state: enum control_node_state; silent_ms: since it was last heard. */ \
 	M(node_line, 32, F(name, node) F(text, address) F(u8, state) F(u64, silent_ms) F(u32, cpus) F(u32, cpus_used) F(u64, memory) \
 		F(u64, memory_used) F(u64, rtt_us) F(u64, garbage)) \
@@ -48,6 +51,7 @@
 	M(check_line, 36, F(name, node) F(name, check) F(u8, level) F(text, found) F(text, why) F(text, fix)) \
 	/* That host's CPUID, as vm/leaves.h packs it. */ \
 	M(check_cpuid, 37, F(name, node) F(blob, leaves)) \
+	M(vm_file, 38, F(blob, file)) \
 	/* The VM's serial console, both directions. at: position in its stream of the first of these bytes; a reader that is too slow misses some. */ \
 	M(console_out, 40, F(u64, at) F(blob, bytes)) \
 	M(console_in, 41, F(blob, bytes)) \
@@ -73,9 +77,10 @@
 	\
 	/* Birth of a VM: the coordinator's daemon to each daemon, and each daemon to its fragment. First what the whole VM is: one part_prepare, then \
 	 * one part_layout a node; the last of them sets it going. index: the receiver's node_t. vcpus: a bit each. console_at: position in the VM's \
-	 * console at which this guest's begins. */ \
+	 * console at which this guest's begins. file, seed: to the coordinator's own part only. */ \
 	M(part_prepare, 80, F(u64, vm_id) F(name, vm) F(name, coordinator) F(u8, coordinator_index) F(u8, index) F(u8, nodes) F(u32, cpus) F(u64, memory) \
-		F(text, kernel) F(text, initrd) F(blob, append) F(u32, flags) F(u32, resets) F(u64, console_at)) \
+		F(text, kernel) F(text, initrd) F(blob, append) F(u32, flags) F(u32, resets) F(u64, console_at) F(blob, file) \
+		F(blob, seed)) \
 	M(part_layout, 81, F(u64, vm_id) F(u8, of) F(name, node) F(u64, vcpus) F(u64, memory)) \
 	/* Reserved, and its fragment listens there for the others. cpuid: what that node's KVM offers, as vm/ packs it. */ \
 	M(part_ready, 82, F(u64, vm_id) F(u8, index) F(u32, pid) F(text, address) F(blob, cpuid)) \

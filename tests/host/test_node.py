@@ -556,6 +556,48 @@ def daemon_restarts(c):
     c.wait_free("A")
 
 
+def vm_files(c):
+    """run --file, info --yaml, and back again; the file outlives its client and the daemon, and other nodes can show it."""
+    c.up("A", "B")
+    key, first, second = (os.path.join(c.root, name) for name in ("k.pub", "v1.yaml", "again.yaml"))
+    with open(key, "w", encoding="utf-8") as f:
+        f.write("ssh-ed25519 AAAA me\n")
+    with open(first, "w", encoding="utf-8") as f:
+        f.write('# a VM\nname: v1\nfake: true\nplace: "A:1:64M,B:1:64M"\nappend: "quiet  x=\'1\' # no comment"\nssh-key:\n  - k.pub\n')
+    c.refused(2, "v1.yaml:2: there is no option nam", "run", "--file", broken(c, first, "name:", "nam:"), "--node", "A")
+    c.ok("run", "--file", first, "--detach", "--node", "A")
+    text = c.ok("info", "v1", "--yaml", "--node", "B")
+    check(f"- {key}\n" in text and "detach: true" in text and "node" not in text, f"what was asked for: {text}")
+    c.kill("A")
+    c.start("A", join="B")
+    c.wait_mesh("A", "B")
+    c.wait_state("A", "v1", "running")
+    check(c.ok("info", "v1", "--yaml", "--node", "A") == text, "a daemon that was started again knows it from the fragment")
+    c.ok("kill", "v1", "--node", "A")
+    with open(second, "w", encoding="utf-8") as f:
+        f.write(text)
+    c.ok("run", "-f", second, "--node", "A")
+    check(c.ok("info", "v1", "--yaml", "--node", "B") == text, "a file that was printed prints itself")
+    c.ok("kill", "v1", "--node", "A")
+    c.ok("run", "-f", second, "--cpus", "2", "--name", "v2", "--place", "B:2", "--node", "A")
+    text = c.ok("info", "v2", "--yaml", "--node", "A")
+    check("name: v2" in text and "cpus: 2" in text and "place: B:2\n" in text, f"the command line wins: {text}")
+    c.ok("kill", "v2", "--node", "A")
+    c.refused(3, "no VM named v3", "info", "v3", "--yaml", "--node", "A")
+
+
+def broken(c, path, old, new):
+    """A copy with something else in it, under the same name in another folder."""
+    folder = os.path.join(c.root, "broken")
+    os.makedirs(folder, exist_ok=True)
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    path = os.path.join(folder, os.path.basename(path))
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text.replace(old, new, 1))
+    return path
+
+
 def vm_ends_without_daemon(c):
     c.up("A", "B", "C")
     c.ok(*SPAN, "--detach", "--node", "A")
@@ -671,7 +713,7 @@ def doctor(c):
 
 TESTS = {f.__name__: f for f in (join, join_waits, same_name, other_version, run_and_end, run_again_at_once, ended_before, foreground, console, detach_key,
                                  client_signals, refusals, placed_elsewhere, json_twins, name_taken, name_raced, sixteen_nodes, births_that_fail,
-                                 daemon_dies_in_birth, birth_killed, fragment_stopped, fragment_killed, node_error, resets, resets_that_end, sandboxed, no_sandbox, causes_at_once, daemon_restarts, vm_ends_without_daemon,
+                                 daemon_dies_in_birth, birth_killed, fragment_stopped, fragment_killed, node_error, resets, resets_that_end, sandboxed, no_sandbox, causes_at_once, daemon_restarts, vm_files, vm_ends_without_daemon,
                                  daemon_stopped, stop_and_kill, quit_verb, garbage, doctor)}
 
 if __name__ == "__main__":
