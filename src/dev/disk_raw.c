@@ -4,6 +4,7 @@
 #include "dev/imagelock.h"
 
 #include "base/log.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -308,17 +309,16 @@ static void raw_close(struct disk *d)
 static int start_threads(struct disk *d, struct failure *f)
 {
 	struct raw *w = d->backend;
-	sigset_t all, before;
+	sigset_t before;
 	int err = 0;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
+	thread_block(&before, 0);
 	for (; !err && w->threads < d->config.threads; w->threads += !err) {
 		err = pthread_create(&w->thread[w->threads], NULL, serve, d);
 		if (!err)
 			pthread_setname_np(w->thread[w->threads], "disk");
 	}
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	thread_unblock(&before);
 	return err ? failure_set(f, -err, "raise the limit of processes on this host", "no thread to be had for the disk %.100s", d->path) : 0;
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/ensure.h"
 #include "base/log.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -290,16 +291,15 @@ static void *run(void *arg)
 
 int nic_start(struct nic *n, const struct nic_calls *calls)
 {
-	sigset_t all, before;
+	sigset_t before;
 	int err;
 
 	ensure(!n->started);
 	n->calls = *calls;
 	n->calls.link(n->calls.user, true);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
+	thread_block(&before, 0);
 	err = pthread_create(&n->thread, NULL, run, n);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	thread_unblock(&before);
 	if (err)
 		return -err;
 	pthread_setname_np(n->thread, "nic");

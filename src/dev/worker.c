@@ -1,7 +1,8 @@
 /* One thread, one flag, one condition: what every device that touches guest memory needs. */
 #include "dev/worker.h"
 
-#include <signal.h>
+#include "base/thread.h"
+
 
 /* Wait for a ring; false: time to end. */
 static bool worker_wait(struct worker *w)
@@ -28,16 +29,15 @@ static void *worker_main(void *arg)
 
 int worker_open(struct worker *w, const char *name, void (*work)(void *dev), void *dev)
 {
-	sigset_t all, before;
+	sigset_t before;
 	int err;
 
 	*w = (struct worker){.work = work, .dev = dev, .open = true}; /* open before the thread, which may ring itself, reads it */
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->bell, NULL);
-	sigfillset(&all); /* signals are for the threads that run vCPUs and for main */
-	pthread_sigmask(SIG_SETMASK, &all, &before);
+	thread_block(&before, 0);
 	err = pthread_create(&w->thread, NULL, worker_main, w);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	thread_unblock(&before);
 	if (err) {
 		pthread_cond_destroy(&w->bell);
 		pthread_mutex_destroy(&w->lock);

@@ -3,12 +3,12 @@
 
 #include "base/ensure.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "mem/engine.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -267,13 +267,12 @@ static int pager_open(struct pager *p, const struct pager_config *config, struct
 /* The pager takes no signal: those are for the threads that run vCPUs. */
 static int pager_begin(struct pager *p)
 {
-	sigset_t all, was;
+	sigset_t was;
 	int err;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &was);
+	thread_block(&was, 0);
 	err = -pthread_create(&p->thread, NULL, pager_run, p);
-	pthread_sigmask(SIG_SETMASK, &was, NULL);
+	thread_unblock(&was);
 	p->threaded = err == 0;
 	return err;
 }

@@ -18,6 +18,7 @@
 
 #include "base/ensure.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "dev/addrmap.h"
 #include "dev/board.h"
 #include "vm/absent.h"
@@ -580,16 +581,14 @@ static int cpu_start(struct cpu *c)
 /* Threads inherit the mask: every signal but the kick stays with the threads that expect it. */
 int machine_start(struct machine *m, struct failure *f)
 {
-	sigset_t all, before;
+	sigset_t before;
 	int err = 0;
 
-	sigfillset(&all);
-	sigdelset(&all, SIGUSR1);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
+	thread_block(&before, SIGUSR1);
 	m->running = true;
 	for (unsigned i = 0; !err && i < m->cpus; i++)
 		err = cpu_start(&m->cpu[i]);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	thread_unblock(&before);
 	if (!err)
 		return 0;
 	machine_stop(m);
