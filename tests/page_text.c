@@ -6,7 +6,7 @@
 
 static const char *const local_events[] = {
 	[PAGE_EV_READ] = "read", [PAGE_EV_WRITE] = "write", [PAGE_EV_PREFETCH] = "prefetch",
-	[PAGE_EV_EVICT] = "evict", [PAGE_EV_HOLD_END] = "hold_end",
+	[PAGE_EV_EVICT] = "evict", [PAGE_EV_DISCARD] = "discard", [PAGE_EV_HOLD_END] = "hold_end",
 };
 static const char *const bytes_names[] = {[PAGE_NONE] = "", [PAGE_ZERO] = " zero", [PAGE_DATA_IN] = " data", [PAGE_TAKEN] = " taken"};
 

@@ -130,6 +130,20 @@ static void page_evict(struct step *s)
 	}
 }
 
+static void page_discard(struct step *s)
+{
+	if (s->p->state != PAGE_M || s->p->held || s->p->pending != PAGE_IDLE)
+		return;
+	act(s, PAGE_DO_PROTECT);
+	act_zap(s);
+	if (s->d) {
+		s->d->owner = 0;
+		s->d->touched = 0;
+	} else {
+		act_send(s, s->home, PAGE_WRITE_BACK, PAGE_ZERO);
+	}
+}
+
 /* Any holder but the home: the home calls something back. */
 
 static void page_inv(struct step *s)
@@ -499,6 +513,9 @@ int page_step(struct page *p, struct page_dir *dir, node_t self, node_t home, co
 		return 0;
 	case PAGE_EV_EVICT:
 		page_evict(&s);
+		return 0;
+	case PAGE_EV_DISCARD:
+		page_discard(&s);
 		return 0;
 	case PAGE_EV_HOLD_END:
 		page_hold_end(&s);

@@ -32,9 +32,8 @@
  *
  * A page that node after node reads and then writes (migratory data) costs each a read and an upgrade. Who drives the home's machine may see that
  * and have reads served as writes ('exclusive' of an event); which reads, is policy (mem/migrate.h): the invariants hold whatever is chosen.
- *
- * Room left: a memory-only DISCARD (free page reporting: "these bytes are worth nothing") is a write-back of zeros without the bytes, legal for
- * the owner only.
+ * Bytes that are worth nothing any more (a page that the guest reports as free) are discarded by their owner: a write of zeros and an eviction in
+ * one step, so that no frame is left anywhere and nothing is sent but the flag.
  *
  * Invariants (cited by tests as I1..):
  *  I1  one writer: if any node holds M, no other node holds M or S.
@@ -77,6 +76,7 @@ enum page_event_kind {
 	PAGE_EV_READ, PAGE_EV_WRITE,    /* a fault of a local thread; it waits until an install, upgrade or wake */
 	PAGE_EV_PREFETCH,               /* like a read, but nobody waits; ignored unless I and idle */
 	PAGE_EV_EVICT,                  /* give the frame back if that is allowed now; ignored at the home, in I, while held and while a request is pending */
+	PAGE_EV_DISCARD,                /* the bytes are worth nothing: zeros instead, and the frame back, if M, not held and nothing is pending; else ignored */
 	PAGE_EV_HOLD_END,               /* the minimum hold begun by PAGE_DO_HOLD is over */
 	PAGE_EV_MSG,                    /* 'msg' arrived from 'from' */
 };

@@ -268,6 +268,16 @@ end;
 
 -- Rules: threads and memory pressure.
 
+procedure retire(n: Node; zeros: boolean);
+begin
+  last_zero := zeros;
+  for k: Node do
+    assert "I1 no copy beside the writer's" k = n | state[k] = I;
+    for i: 0 .. UP - 1 do up[k][i].fresh := false; end;
+    for i: 0 .. DOWN - 1 do down[k][i].fresh := false; end;
+  end;
+end;
+
 ruleset n: Node do
   rule "read fault" state[n] = I & (pending[n] = idle | pending[n] = prefetching) ==>
   begin
@@ -290,6 +300,19 @@ ruleset n: Node do
     state[n] := I;
   end;
 
+  -- The guest says that the bytes are worth nothing: a write of zeros and an eviction in one.
+  rule "discard" state[n] = M & held[n] = 0 & pending[n] = idle ==>
+  begin
+    retire(n, true);
+    state[n] := I;
+    if n = 0 then
+      owner := NODES;
+      touched := false;
+    else
+      send_up(n, write_back, zero);
+    end;
+  end;
+
   rule "hold ends" held[n] > 0 ==>
   begin
     held[n] := held[n] - 1;
@@ -302,12 +325,7 @@ ruleset n: Node do
   ruleset zeros: boolean do
     rule "write retires" state[n] = M ==>
     begin
-      last_zero := zeros;
-      for k: Node do
-        assert "I1 no copy beside the writer's" k = n | state[k] = I;
-        for i: 0 .. UP - 1 do up[k][i].fresh := false; end;
-        for i: 0 .. DOWN - 1 do down[k][i].fresh := false; end;
-      end;
+      retire(n, zeros);
     end;
   end;
 end;

@@ -226,6 +226,12 @@ static const char *retire(struct cluster *c, uint8_t node, bool zero)
 	return NULL;
 }
 
+/* Will a discard be carried out? */
+static bool discards(const struct page *p)
+{
+	return p->state == PAGE_M && !p->held && p->pending == PAGE_IDLE;
+}
+
 const char *cluster_apply(struct cluster *c, const struct move *m, char *did)
 {
 	struct page_event ev = {.kind = PAGE_EV_MSG, .from = {m->kind == MOVE_UP ? m->node : 0}};
@@ -237,6 +243,12 @@ const char *cluster_apply(struct cluster *c, const struct move *m, char *did)
 		return retire(c, m->node, m->zero);
 	if (m->kind == MOVE_LOCAL) {
 		ev = (struct page_event){.kind = (enum page_event_kind)m->event};
+		if (ev.kind == PAGE_EV_DISCARD && discards(&c->page[m->node])) {
+			const char *wrong = retire(c, m->node, true); /* it is a write of zeros, too */
+
+			if (wrong)
+				return wrong;
+		}
 		return node_step(c, m->node, &ev, in, did);
 	}
 	in = channel_take(m->kind == MOVE_UP ? &c->up[m->node] : &c->down[m->node], m->index);

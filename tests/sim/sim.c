@@ -258,7 +258,7 @@ int main(int argc, char **argv)
 	static const struct option options[] = {{"seed", required_argument, NULL, 's'}, {"runs", required_argument, NULL, 'r'}, {"trace", no_argument, NULL, 't'},
 		{"disorder", no_argument, NULL, 'd'}, {0}};
 	static struct sim s;
-	uint64_t seed = 1, runs = 3000, reads = 0, writes = 0, letters = 0, evictions = 0, plans[SIM_PLANS] = {0};
+	uint64_t seed = 1, runs = 3000, reads = 0, writes = 0, letters = 0, evictions = 0, discards = 0, plans[SIM_PLANS] = {0};
 	bool trace = false, disorder = false;
 
 	if (getenv("TESSERA_LONG"))
@@ -283,11 +283,12 @@ int main(int argc, char **argv)
 		writes += s.count.writes;
 		letters += s.count.letters;
 		evictions += s.count.evictions;
+		discards += s.count.discards;
 	}
 	free(s.heap);
-	printf("sim: seeds %llu to %llu: %llu reads, %llu writes, %llu letters, %llu evictions; runs in peace %llu, ended %llu, cut %llu, crashed %llu, "
+	printf("sim: seeds %llu to %llu: %llu reads, %llu writes, %llu letters, %llu evictions, %llu discards; runs in peace %llu, ended %llu, cut %llu, crashed %llu, "
 		"hung %llu, hung briefly %llu, nonsense %llu: no wrong byte, every stop agreed\n", (unsigned long long)seed, (unsigned long long)(seed + runs - 1),
-		(unsigned long long)reads, (unsigned long long)writes, (unsigned long long)letters, (unsigned long long)evictions,
+		(unsigned long long)reads, (unsigned long long)writes, (unsigned long long)letters, (unsigned long long)evictions, (unsigned long long)discards,
 		(unsigned long long)plans[SIM_PEACE], (unsigned long long)(plans[SIM_END] + plans[SIM_TWO_ENDS]), (unsigned long long)plans[SIM_CUT],
 		(unsigned long long)plans[SIM_CRASH], (unsigned long long)plans[SIM_HANG], (unsigned long long)plans[SIM_SHORT_HANG],
 		(unsigned long long)plans[SIM_NONSENSE]);

@@ -87,7 +87,7 @@ struct sim {
 	enum sim_plan plan;
 	uint8_t struck; /* whom the plan struck; 0xff nobody */
 	struct {
-		uint64_t letters, bytes, reads, writes, faults, evictions, retries;
+		uint64_t letters, bytes, reads, writes, faults, evictions, discards, retries;
 	} count;
 };
 

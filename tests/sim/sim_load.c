@@ -53,6 +53,20 @@ static void prefetch(struct sim *s, uint8_t n)
 		node_local(s, n, p, PAGE_EV_PREFETCH);
 }
 
+/* The guest says that the page is free. */
+static void discard(struct sim *s, uint8_t n, uint16_t page)
+{
+	struct sim_node *node = &s->node[n];
+	bool goes = node->page[page].state == PAGE_M && !node->page[page].held && node->page[page].pending == PAGE_IDLE;
+
+	if (goes)
+		memcpy(s->oracle[page], zeros, SIM_BYTES);
+	node_local(s, n, page, PAGE_EV_DISCARD);
+	if (goes && node->present[page])
+		sim_fail(s, "node %u keeps page %u that it discards", n, page);
+	s->count.discards += goes;
+}
+
 void load_thread(struct sim *s, uint8_t n, uint8_t index)
 {
 	struct sim_node *node = &s->node[n];
@@ -71,6 +85,8 @@ void load_thread(struct sim *s, uint8_t n, uint8_t index)
 		retire(s, n, t, index);
 		if (sim_random(s, 12) == 0)
 			prefetch(s, n);
+		if (sim_random(s, 20) == 0)
+			discard(s, n, t->page);
 		sim_later(s, again, 1 + sim_random(s, sim_random(s, 4) ? 10 : 400));
 		return;
 	}

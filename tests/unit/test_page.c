@@ -250,6 +250,25 @@ TEST(a_read_may_be_granted_writable)
 	DOES(&n2, "0:grant_m data", "install M data"); /* nobody waits for a prefetched page: no hold */
 }
 
+TEST(discarded_bytes_leave_no_frame_and_are_zeros)
+{
+	struct holder home = {0}, n1 = {.node = 1};
+
+	DOES(&home, "write", "install M zero, hold");
+	DOES(&home, "discard", ""); /* held */
+	DOES(&home, "hold_end", "");
+	DOES(&home, "discard", "protect, zap");
+	CHECK_EQ(home.dir.touched, 0);
+	DOES(&n1, "write", "get_m>0");
+	DOES(&home, "1:get_m", "grant_m>1 zero");
+	DOES(&n1, "0:grant_m zero", "install M zero, hold");
+	DOES(&n1, "hold_end", "");
+	DOES(&n1, "discard", "protect, zap, write_back>0 zero");
+	DOES(&home, "1:write_back zero", "");
+	DOES(&home, "2:get_s", "grant_s>2 zero");
+	DOES(&home, "discard", ""); /* not the owner */
+}
+
 TEST(upgrade_lost_to_another_writer_comes_with_bytes)
 {
 	struct holder n1 = {.node = 1};
