@@ -30,6 +30,16 @@ static const struct option_spec options[OPTIONS] = {
 	[OPTION_KERNEL] = {"kernel", "FILE", "Linux bzImage or PVH ELF image to boot.", ON(RUN), .path = true},
 	[OPTION_INITRD] = {"initrd", "FILE", "Initial RAM disk for it.", ON(RUN), .path = true},
 	[OPTION_APPEND] = {"append", "TEXT", "Added to the kernel's command line.", ON(RUN)},
+	[OPTION_DISK] = {"disk", "FILE[,OPTION...]", "A disk for the guest (virtio): a file or block device of the node that has the devices, or of node=NODE; or an "
+		"NBD server's URI (nbd://HOST[:PORT][/EXPORT], nbd+unix:///EXPORT?socket=PATH). readonly: the guest cannot write it, and VMs may share it; "
+		"otherwise a disk belongs to one VM at a time. format=raw, qcow2, vmdk, vdi, vhdx, vpc or qed; default: what the name ends in, else raw; never "
+		"what is in the file. cache=writeback (default: the host's page cache, durable when the guest flushes), none (past the page cache), writethrough "
+		"(each write is durable) or unsafe (flushes do nothing). A comma in FILE is written twice. May be given 8 times; the guest sees the disks in this "
+		"order.", ON(RUN), .repeats = true},
+	[OPTION_NET] = {"net", "user[,...]|tap[,...]", "A network card for the guest (virtio). user: through passt, without privileges; the guest is 10.0.2.15 by "
+		"DHCP, its gateway 10.0.2.2, and reaches what the node reaches; forward=tcp:[ADDRESS:]PORT:GUESTPORT (or udp:...; may be repeated) passes "
+		"connections to the node's port on to the guest. tap: a tap interface of the node (name=INTERFACE), put into bridge=BRIDGE. Both: node=NODE, else "
+		"the node that has the devices; mac=MAC, else one made of the VM's name. May be given 4 times.", ON(RUN), .repeats = true},
 	[OPTION_DETACH] = {"detach", NULL, "Return as soon as the VM runs, without its console.", ON(RUN)},
 	[OPTION_NO_REBOOT] = {"no-reboot", NULL, "A guest that resets itself has ended, with exit status 10, instead of being started again.", ON(RUN)},
 	[OPTION_JSON] = {"json", NULL, "Print one JSON document instead of text; errors too, as {\"error\":{...}}.",

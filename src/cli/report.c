@@ -13,8 +13,8 @@ const char *report_exit_text(unsigned code)
 		[REPORT_OK] = "done; for run, console and stop: the guest switched itself off, or runs on without its client; for kill: nothing of the VM is left",
 		[REPORT_FAILED] = "Tessera, or the host it runs on, failed",
 		[REPORT_USAGE] = "the command line makes no sense",
-		[REPORT_REFUSED] = "refused: not enough lent, no such node or VM, name taken, unlike CPUs, a kernel that is none, a wrong MMU mode; or a check of doctor "
-			"failed",
+		[REPORT_REFUSED] = "refused: not enough lent, no such node or VM, name taken, unlike CPUs, a kernel that is none, a disk that is not there or in use, a "
+			"wrong MMU mode; or a check of doctor failed",
 		[REPORT_NO_DAEMON] = "no daemon, or a node that cannot be reached",
 		[REPORT_RESET] = "the guest reset itself: with run --no-reboot, while it was asked to end, or five times in a row as soon as it was started",
 		[REPORT_PANIC] = "the guest's kernel panicked",
@@ -61,7 +61,11 @@ static enum report_exit exit_of(int err)
 	case EACCES:
 	case ENOTSUP:
 	case ENOEXEC:
+	case EADDRINUSE:
+	case EBUSY:
 	case EISDIR:
+	case ENETDOWN:
+	case EROFS:
 	case ENOTDIR:
 	case EPROTONOSUPPORT:
 		return REPORT_REFUSED;

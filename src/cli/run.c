@@ -9,10 +9,12 @@
 #include <unistd.h>
 
 #include "base/quantity.h"
+#include "base/text.h"
 #include "cli/console.h"
 #include "cli/report.h"
 #include "cli/seed.h"
 #include "cli/vmfile.h"
+#include "dev/gear.h"
 #include "proto/stop.h"
 
 enum { STOP_TIMEOUT_S = 60, TIMEOUT_MAX_S = 86400 };
@@ -77,7 +79,49 @@ static int read_path(const char *what, const char *path, struct wire_text *to, s
 	return 0;
 }
 
-static int read_request(const struct options *o, struct control_ask_run *r, struct failure *f)
+/* A file's path as the daemon can use it: whether it is there, its own node must say. */
+static int read_disk(struct gear *g, const char *text, struct failure *f)
+{
+	struct gear_disk *d;
+	char here[PATH_MAX], full[PATH_MAX + GEAR_PATH_BYTES + 1];
+	int err = gear_add_disk(g, text, f);
+
+	if (err)
+		return err;
+	d = &g->disk[g->disks - 1];
+	if (gear_is_uri(d->path) || *d->path == '/')
+		return 0;
+	if (!getcwd(here, sizeof here))
+		return failure_set(f, -errno, "give the whole path", "cannot tell where the disk %.120s is: %s", d->path, strerror(errno));
+	snprintf(full, sizeof full, "%s/%s", here, d->path);
+	if (strlen(full) >= sizeof d->path)
+		return failure_set(f, -ENAMETOOLONG, "move it", "the path of the disk %.120s is too long", d->path);
+	TEXT_SET(d->path, full);
+	return 0;
+}
+
+/* *text: what travels; the caller's to free. */
+static int read_gear(const struct options *o, char **text, struct control_ask_run *r, struct failure *f)
+{
+	struct gear *g = calloc(1, sizeof *g);
+	const char *value;
+	int n = g ? 0 : -ENOMEM;
+
+	for (unsigned i = 0; n >= 0 && (value = options_each(o, OPTION_DISK, i)); i++)
+		n = read_disk(g, value, f);
+	for (unsigned i = 0; n >= 0 && (value = options_each(o, OPTION_NET, i)); i++)
+		n = gear_add_net(g, value, f);
+	*text = n >= 0 ? malloc(GEAR_TEXT_BYTES) : NULL;
+	if (n >= 0)
+		n = *text ? gear_print(g, *text) : -ENOMEM;
+	free(g);
+	if (n < 0)
+		return failure_set(f, n, "use shorter paths", "cannot pass on the disks and network cards: %s", strerror(-n));
+	r->gear = (struct wire_blob){(const uint8_t *)*text, (uint32_t)n};
+	return 0;
+}
+
+static int read_request(const struct options *o, struct control_ask_run *r, char **gear, struct failure *f)
 {
 	static const char remedy[] = "'tessera help run' tells what it needs";
 	const char *append = o->value[OPTION_APPEND] ? o->value[OPTION_APPEND] : "";
@@ -99,6 +143,8 @@ static int read_request(const struct options *o, struct control_ask_run *r, stru
 		err = read_path("initrd", o->value[OPTION_INITRD], &r->initrd, f);
 	if (!err && strlen(append) > 2047)
 		err = failure_set(f, -E2BIG, "make it shorter", "--append is longer than 2047 bytes");
+	if (!err)
+		err = read_gear(o, gear, r, f);
 	r->append = (struct wire_blob){(const uint8_t *)append, (uint32_t)strlen(append)};
 	r->flags = (o->value[OPTION_DETACH] ? CONTROL_RUN_DETACH : 0u) | (o->value[OPTION_UNSAFE_MMU] ? CONTROL_RUN_UNSAFE_MMU : 0u) |
 		   (fake ? CONTROL_RUN_FAKE : 0u) | (o->value[OPTION_NO_SANDBOX] ? CONTROL_RUN_NO_SANDBOX : 0u) |
@@ -129,18 +175,22 @@ static int ask_for(const struct options *o, struct parcel *b, struct failure *f)
 {
 	struct console c = {.run_dir = o->value[OPTION_RUN_DIR], .node = o->value[OPTION_NODE], .vm = o->value[OPTION_NAME], .json = o->value[OPTION_JSON],
 		.mute = o->value[OPTION_DETACH], .owner = true};
+	char *gear = NULL;
+	size_t bytes;
 	bool complete = o->value[OPTION_NAME] && (o->value[OPTION_KERNEL] || o->value[OPTION_FAKE]);
 	struct control_ask_run r;
 	uint8_t frame[WIRE_FRAME_MAX];
-	int err = read_request(o, &r, f);
+	int err = read_request(o, &r, &gear, f);
 
 	if (!err)
 		err = pack_parcel(o, b, &r, f);
+	bytes = err ? 0 : control_put_ask_run(&r, frame, sizeof frame);
+	free(gear);
 	if (err)
 		return (int)(complete ? report_failure(f, c.json) : report_usage(f, c.json));
 	if (r.flags & CONTROL_RUN_NO_SANDBOX)
 		fprintf(stderr, "tessera: warning: %s runs without a sandbox; a guest that takes over its process has the host\n", o->value[OPTION_NAME]);
-	return console_attend(&c, frame, control_put_ask_run(&r, frame, sizeof frame));
+	return console_attend(&c, frame, bytes);
 }
 
 int run_verb(const struct options *given)

@@ -82,8 +82,8 @@ bool gear_is_uri(const char *path)
 
 static enum disk_format format_of_name(const char *path)
 {
-	static const struct { const char *ending; enum disk_format format; } known[] = {{".qcow2", DISK_QCOW2}, {".vmdk", DISK_VMDK}, {".vdi", DISK_VDI}, {".vhdx",
-		DISK_VHDX},
+	static const struct { const char *ending; enum disk_format format; } known[] = {
+		{".qcow2", DISK_QCOW2}, {".vmdk", DISK_VMDK}, {".vdi", DISK_VDI}, {".vhdx", DISK_VHDX},
 		{".vhd", DISK_VPC}, {".qed", DISK_QED}};
 	size_t n = strlen(path);
 

@@ -5,8 +5,7 @@
  *
  * FILE is a path (a comma in it is written twice), or the URI of an NBD server: nbd://HOST[:PORT][/EXPORT], nbd+unix:///EXPORT?socket=PATH. Its format is what
  * 'format' says; without it an NBD server for a URI, what the name ends in for .qcow2, .vmdk, .vdi, .vhdx, .vhd and .qed, and raw otherwise. It is never guessed
- * from what is in
- * the file, which the guest can write.
+ * from what is in the file, which the guest can write.
  *
  * As it travels: these texts, a line each, behind "disk " or "net ". Pure but for gear_print's buffer; any thread. */
 #ifndef DEV_GEAR_H

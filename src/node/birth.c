@@ -16,6 +16,7 @@
 #include "base/text.h"
 #include "node/asks.h"
 #include "node/ending.h"
+#include "node/furnish.h"
 #include "node/members.h"
 #include "node/placing.h"
 
@@ -94,13 +95,15 @@ static void prepare(struct vm *vm)
 	loop_arm(&vm->daemon->loop, &vm->limit, BIRTH_PHASE_MS);
 	for (unsigned k = 0; k < vm->parts && vm->state == CONTROL_VM_STARTING; k++) {
 		struct vm_part *to = &vm->part[k];
+		char gear[GEAR_TEXT_BYTES];
 
 		if (DAEMON_SEND(vm->daemon, to->node, part_prepare, .vm_id = vm->id, .vm = channel_name(vm->name), .coordinator = channel_name(vm->coordinator),
 				.coordinator_index = (uint8_t)coordinator_index(vm), .index = (uint8_t)k, .nodes = (uint8_t)vm->parts, .cpus = vm->cpus,
 				.memory = vm->memory, .kernel = vm->kernel, .initrd = vm->initrd, .append = {vm->append, vm->append_bytes},
 				.flags = vm->flags, .resets = vm->resets, .console_at = vm->console.total,
 				.file = k == coordinator_index(vm) ? vm->baggage.file : (struct wire_blob){0},
-				.seed = k == coordinator_index(vm) ? vm->baggage.seed : (struct wire_blob){0}))
+				.seed = k == coordinator_index(vm) ? vm->baggage.seed : (struct wire_blob){0},
+				.gear = furnish_text(vm, gear)))
 			birth_lost(vm, to);
 		else
 			send_layout(vm, to);
@@ -118,6 +121,8 @@ static void introduce(struct vm *vm)
 		for (unsigned of = 0; of < vm->parts && !err; of++)
 			err = DAEMON_SEND(vm->daemon, to->node, part_peer, .vm_id = vm->id, .of = (uint8_t)of, .address = channel_text(vm->part[of].address),
 				.cpuid = {vm->part[of].cpuid, vm->part[of].cpuid_bytes});
+		if (!err)
+			err = furnish_tell(vm, to->node);
 		if (!err)
 			err = DAEMON_SEND(vm->daemon, to->node, part_connect, .vm_id = vm->id, .cookie_hi = hi, .cookie_lo = lo);
 		if (err)
@@ -233,6 +238,8 @@ int birth_begin(struct daemon *d, const struct control_ask_run *r, struct vm **o
 		failure_set(f, err, "free some memory on this host", "out of memory");
 	else
 		err = placing_choose(vm, r->place.s, f);
+	if (!err)
+		err = furnish_begin(vm, r->gear, f);
 	if (err) {
 		vms_remove(vm);
 		return err;
@@ -306,6 +313,7 @@ static void on_failed(struct vm *vm, const char *from, const struct control_part
 void birth_take(struct daemon *d, const char *from, unsigned id, const uint8_t *body, size_t bytes)
 {
 	struct control_part_ready ready;
+	struct control_part_disk disk;
 	struct control_part_meshed meshed;
 	struct control_part_started started;
 	struct control_part_failed failed;
@@ -313,6 +321,8 @@ void birth_take(struct daemon *d, const char *from, unsigned id, const uint8_t *
 
 	if (id == CONTROL_part_ready && !control_get_part_ready(body, bytes, &ready) && (vm = find(d, from, ready.vm_id, ready.index)))
 		on_ready(vm, &ready);
+	else if (id == CONTROL_part_disk && !control_get_part_disk(body, bytes, &disk) && (vm = find(d, from, disk.vm_id, disk.index)))
+		furnish_found(vm, from, &disk);
 	else if (id == CONTROL_part_meshed && !control_get_part_meshed(body, bytes, &meshed) && (vm = find(d, from, meshed.vm_id, meshed.index)))
 		advance(vm, &vm->part[meshed.index], CONTROL_PART_MESHED);
 	else if (id == CONTROL_part_started && !control_get_part_started(body, bytes, &started) && (vm = find(d, from, started.vm_id, started.index)))

@@ -1,8 +1,8 @@
 /* Starting a VM, by the daemon that coordinates it. All parts go through each phase side by side; a phase begins when the last part is through
  * the one before. Any failure ends what has been begun on all nodes, and only then is the client told, so that it can try again at once.
  *
- *     part_prepare, part_layout -> part_ready      reserved, its fragment runs and listens
- *     part_peer, part_connect   -> part_meshed     the fragments have found each other and agree on what they are
+ *     part_prepare, part_layout -> part_disk ..., part_ready   reserved, its fragment has opened its disks and listens
+ *     part_peer, part_peer_disk, part_connect -> part_meshed    the fragments have found each other and agree on what they are
  *     part_start                -> part_started    the vCPUs run
  */
 #ifndef NODE_BIRTH_H
@@ -18,7 +18,7 @@ int birth_begin(struct daemon *d, const struct control_ask_run *r, struct vm **o
 /* All its parts have ended, in a reset: set it going again where it was. asks_vm_born or ending.c's end follows. */
 void birth_again(struct vm *vm);
 
-/* part_ready, part_meshed, part_started, part_failed from the daemon of node 'from'. */
+/* part_disk, part_ready, part_meshed, part_started, part_failed from the daemon of node 'from'. */
 void birth_take(struct daemon *d, const char *from, unsigned id, const uint8_t *body, size_t bytes);
 
 /* That part's node is gone. */

@@ -43,12 +43,14 @@ void daemon_take(struct daemon *d, const char *from, unsigned id, const uint8_t 
 	case CONTROL_part_prepare:
 	case CONTROL_part_layout:
 	case CONTROL_part_peer:
+	case CONTROL_part_peer_disk:
 	case CONTROL_part_connect:
 	case CONTROL_part_start:
 	case CONTROL_part_stop:
 	case CONTROL_part_button:
 		parts_take(d, from, id, body, bytes);
 		break;
+	case CONTROL_part_disk:
 	case CONTROL_part_ready:
 	case CONTROL_part_meshed:
 	case CONTROL_part_started:

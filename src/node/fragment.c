@@ -39,8 +39,9 @@ struct fragment {
 	struct channel *daemon;
 	struct loop_timer linger;
 	struct fragment_config config;
-	struct control_part_prepare asked; /* append.at points into config, file and seed to baggage */
+	struct control_part_prepare asked; /* append.at points into config, file and seed to baggage, gear.at to gear */
 	struct baggage baggage;
+	char gear[GEAR_TEXT_BYTES];
 	unsigned layouts;
 	enum control_part_state state;
 	uint64_t born_ms;
@@ -107,9 +108,9 @@ static int prepare(struct fragment *g)
 {
 	struct fragment_calls calls = {.owner = g, .console = on_console, .ended = on_ended};
 	struct fragment_config *c = &g->config;
-	int err = 0;
+	int err = depot_open(&c->depot, &c->gear, c->node[c->self.v].name, &g->step_failure);
 
-	if (!(c->flags & (CONTROL_RUN_FAKE | CONTROL_RUN_UNSAFE_MMU))) {
+	if (!err && !(c->flags & (CONTROL_RUN_FAKE | CONTROL_RUN_UNSAFE_MMU))) {
 		if (c->nodes > 1)
 			err = kvmcheck_span(c->node[c->self.v].name, &g->step_failure);
 		if (!err)
@@ -216,6 +217,36 @@ static int lock_up(struct fragment *g)
 	return err;
 }
 
+static void tell_disks(struct fragment *g)
+{
+	for (unsigned i = 0; i < g->config.gear.disks; i++) {
+		const struct gear_disk *d = &g->config.gear.disk[i];
+
+		if (d->found)
+			CHANNEL_SEND(g->daemon, part_disk, .vm_id = g->config.vm_id, .index = g->config.self.v, .disk = (uint8_t)i, .bytes = d->bytes,
+				.block_bytes = d->block_bytes, .optimal_bytes = d->optimal_bytes,
+				.flags = (uint8_t)((d->discards ? CONTROL_DISK_DISCARDS : 0) | (d->writes_back ? CONTROL_DISK_WRITES_BACK : 0)));
+	}
+}
+
+/* A disk of another node. */
+static void on_disk(struct fragment *g, const uint8_t *body, size_t bytes)
+{
+	struct control_part_peer_disk in;
+	struct gear_disk *d;
+
+	if (control_get_part_peer_disk(body, bytes, &in) || in.disk >= g->config.gear.disks || g->state != CONTROL_PART_READY ||
+	    depot_disk(g->config.depot, in.disk))
+		return;
+	d = &g->config.gear.disk[in.disk];
+	d->found = true;
+	d->bytes = in.bytes;
+	d->block_bytes = in.block_bytes;
+	d->optimal_bytes = in.optimal_bytes;
+	d->discards = in.flags & CONTROL_DISK_DISCARDS;
+	d->writes_back = in.flags & CONTROL_DISK_WRITES_BACK;
+}
+
 static void step_over(struct fragment *g)
 {
 	enum step step = g->step;
@@ -235,6 +266,7 @@ static void step_over(struct fragment *g)
 	if (!g->daemon)
 		return; /* it is over for us: see daemon_closed */
 	if (step == STEP_PREPARE) {
+		tell_disks(g);
 		g->state = CONTROL_PART_READY;
 		CHANNEL_SEND(g->daemon, part_ready, .vm_id = g->config.vm_id, .index = g->config.self.v, .pid = (uint32_t)getpid(),
 			.address = channel_text(g->address), .cpuid = {g->cpuid, g->cpuid_bytes});
@@ -300,13 +332,15 @@ static void on_prepare(struct fragment *g, const uint8_t *body, size_t bytes)
 	struct fragment_config *c = &g->config;
 
 	if (c->nodes || control_get_part_prepare(body, bytes, &in) || in.nodes < 1 || in.nodes > NODES_MAX || in.index >= in.nodes ||
-	    in.coordinator_index >= in.nodes || in.append.bytes >= sizeof c->append || !baggage_good(&in.file, &in.seed) || baggage_set(&g->baggage, in.file, in.seed))
+	    in.coordinator_index >= in.nodes || in.append.bytes >= sizeof c->append || !baggage_good(&in.file, &in.seed) ||
+	    in.gear.bytes >= sizeof g->gear || gear_read(&c->gear, (const char *)in.gear.at, in.gear.bytes, NULL) || baggage_set(&g->baggage, in.file, in.seed))
 		return;
 	g->asked = in;
 	g->asked.append.at = (const uint8_t *)c->append;
 	g->asked.file = g->baggage.file;
 	g->asked.seed = g->baggage.seed;
 	c->seed = g->baggage.seed;
+	g->asked.gear.at = (const uint8_t *)g->gear;
 	c->vm_id = in.vm_id;
 	TEXT_SET(c->vm, in.vm.s);
 	c->self.v = in.index;
@@ -318,6 +352,8 @@ static void on_prepare(struct fragment *g, const uint8_t *body, size_t bytes)
 	TEXT_SET(c->initrd, in.initrd.s);
 	if (in.append.bytes)
 		memcpy(c->append, in.append.at, in.append.bytes);
+	if (in.gear.bytes)
+		memcpy(g->gear, in.gear.at, in.gear.bytes);
 	c->flags = in.flags;
 	c->resets = in.resets;
 	backlog_seek(&g->console, in.console_at);
@@ -433,6 +469,7 @@ static void on_ask_stats(struct fragment *g)
 		stat_memory(g, "memory.resident_bytes", "VmRSS");
 		stat_memory(g, "memory.resident_max_bytes", "VmHWM");
 		g->ops->stats(g->machine, stat_line, g->daemon);
+		depot_stats(g->config.depot, stat_line, g->daemon);
 	}
 	CHANNEL_SEND(g->daemon, end, );
 }
@@ -476,6 +513,9 @@ static void from_daemon(void *owner, struct channel *c, unsigned id, const uint8
 		break;
 	case CONTROL_part_peer:
 		on_peer(g, body, bytes);
+		break;
+	case CONTROL_part_peer_disk:
+		on_disk(g, body, bytes);
 		break;
 	case CONTROL_part_connect:
 		on_connect(g, body, bytes);
@@ -582,6 +622,7 @@ static void finish(struct fragment *g)
 	join_step(g);
 	if (g->machine)
 		g->ops->close(g->machine);
+	depot_close(g->config.depot);
 	remove_socket(g);
 	channel_finish(g->daemon);
 	loop_close(&g->loop);

@@ -10,6 +10,7 @@
 
 #include "base/failure.h"
 #include "base/types.h"
+#include "dev/depot.h"
 #include "net/addr.h"
 #include "proto/stop.h"
 #include "wire/codec.h"
@@ -35,6 +36,8 @@ struct fragment_config {
 	struct fragment_node node[NODES_MAX];
 	char kernel[1024], initrd[1024], append[2048]; /* paths are good on the coordinator's node only; initrd "": none */
 	struct wire_blob seed;         /* a read-only disk besides the others, on the coordinator's node; empty: none */
+	struct gear gear;              /* disks and network cards; what their nodes found is known from connect on */
+	struct depot *depot;           /* those of this node, opened; stays the fragment's */
 	uint32_t flags;                /* enum control_run_flag */
 	int listen_fd;                 /* nonblocking, for the mesh; stays the fragment's */
 };

@@ -10,9 +10,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/ensure.h"
 #include "base/log.h"
 #include "base/quantity.h"
 #include "base/text.h"
+#include "dev/gear.h"
 #include "node/asks.h"
 #include "node/kept.h"
 #include "node/members.h"
@@ -74,6 +76,7 @@ static void forget(struct part *p)
 	if (*p->path)
 		unlink(p->path);
 	baggage_free(&p->baggage);
+	free(p->gear);
 	free(p);
 }
 
@@ -233,12 +236,19 @@ static void take_config(struct part *p, const struct control_part_prepare *in)
 		log_warn("%s: out of memory; its seed is lost", in->vm.s);
 	p->config.file = p->baggage.file;
 	p->config.seed = p->baggage.seed;
+	free(p->gear);
+	p->gear = malloc(in->gear.bytes + 1);
+	ensure(p->gear);
+	if (in->gear.bytes)
+		memcpy(p->gear, in->gear.at, in->gear.bytes);
+	p->config.gear.at = p->gear;
 }
 
 static bool good_config(const struct control_part_prepare *in)
 {
 	return in->nodes >= 1 && in->nodes <= NODES_MAX && in->index < in->nodes && in->coordinator_index < in->nodes && in->append.bytes < VMS_APPEND_MAX &&
-	       baggage_good(&in->file, &in->seed) && rundir_good_name(in->vm.s) && rundir_good_name(in->coordinator.s) && in->cpus >= 1 && in->cpus <= VCPUS_MAX;
+	       baggage_good(&in->file, &in->seed) && in->gear.bytes < GEAR_TEXT_BYTES && rundir_good_name(in->vm.s) && rundir_good_name(in->coordinator.s) &&
+	       in->cpus >= 1 && in->cpus <= VCPUS_MAX;
 }
 
 static void from_fragment(void *owner, struct channel *c, unsigned id, const uint8_t *body, size_t bytes)
@@ -246,6 +256,7 @@ static void from_fragment(void *owner, struct channel *c, unsigned id, const uin
 	struct part *p = owner;
 	struct control_part_prepare config;
 	struct control_part_layout layout;
+	struct control_part_disk disk;
 
 	switch (id) {
 	case CONTROL_part_prepare:
@@ -263,6 +274,10 @@ static void from_fragment(void *owner, struct channel *c, unsigned id, const uin
 	case CONTROL_part_meshed:
 	case CONTROL_part_started:
 		on_progress(p, id, body, bytes);
+		break;
+	case CONTROL_part_disk:
+		if (!control_get_part_disk(body, bytes, &disk) && about_us(p, disk.vm_id, disk.index))
+			pass_up(p, id, body, bytes);
 		break;
 	case CONTROL_part_failed:
 		on_failed(p, body, bytes);

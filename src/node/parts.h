@@ -22,6 +22,7 @@ struct part {
 	struct control_part_prepare config; /* append.at points to append */
 	uint8_t append[VMS_APPEND_MAX];
 	struct baggage baggage;          /* config.file and config.seed point to it */
+	uint8_t *gear;                      /* config.gear points to it */
 	struct control_part_layout layout[NODES_MAX];
 	unsigned layouts;
 	enum control_part_state state;

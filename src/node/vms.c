@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "node/birth.h"
 #include "node/ending.h"
+#include "node/furnish.h"
 #include "node/members.h"
 #include "node/parts.h"
 
@@ -72,6 +73,7 @@ void vms_remove(struct vm *vm)
 		free(vm->part[k].cpuid);
 	backlog_fini(&vm->console);
 	baggage_free(&vm->baggage);
+	furnish_end(vm);
 	free(vm);
 }
 
@@ -193,6 +195,7 @@ void vms_adopt(struct daemon *d, const struct part *part)
 	memcpy(vm->append, part->append, sizeof vm->append);
 	if (baggage_set(&vm->baggage, c->file, c->seed))
 		log_warn("%s: out of memory; what was asked for is forgotten", vm->name);
+	furnish_adopt(vm, c->gear);
 	vm->parts = c->nodes;
 	for (unsigned k = 0; k < vm->parts; k++) {
 		struct vm_part *p = &vm->part[k];

@@ -41,6 +41,7 @@ struct vm {
 	uint8_t append[VMS_APPEND_MAX];
 	uint32_t append_bytes;
 	struct baggage baggage; /* coordinator only */
+	struct gear *gear;       /* coordinator only; NULL: none (furnish.h) */
 	unsigned parts;
 	struct vm_part part[NODES_MAX];
 	enum stop_reason reason;

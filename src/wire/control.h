@@ -23,11 +23,12 @@
 	M(line, 4, F(text, text)) \
 	\
 	/* Requests of a client. vm: its name. flags: enum control_run_flag. place: as in --place, empty: the daemon chooses. file: the VM as asked for, in YAML; \
-	 * only kept, for ask_file. seed: a disk that the guest sees besides its own, empty: none. */ \
+	 * only kept, for ask_file. seed: a disk that the guest sees besides its own, empty: none. gear: disks and \
+	 * network cards, as dev/gear.h writes them. */ \
 	M(ask_list, 16, ) \
 	M(ask_info, 17, F(name, vm)) \
 	M(ask_run, 18, F(name, vm) F(u32, cpus) F(u64, memory) F(text, place) F(text, kernel) F(text, initrd) F(blob, append) F(u32, flags) \
-		F(blob, file) F(blob, seed)) \
+		F(blob, file) F(blob, seed) F(blob, gear)) \
 	/* owner: the VM ends when this client goes without console_detach. from: position in the console's stream to begin at (0: all that is kept). */ \
 	M(ask_console, 19, F(name, vm) F(u8, owner) F(u64, from)) \
 	/* Press the power button; kill after timeout_ms (0: never, return at once). */ \
@@ -80,7 +81,7 @@
 	 * console at which this guest's begins. file, seed: to the coordinator's own part only. */ \
 	M(part_prepare, 80, F(u64, vm_id) F(name, vm) F(name, coordinator) F(u8, coordinator_index) F(u8, index) F(u8, nodes) F(u32, cpus) F(u64, memory) \
 		F(text, kernel) F(text, initrd) F(blob, append) F(u32, flags) F(u32, resets) F(u64, console_at) F(blob, file) \
-		F(blob, seed)) \
+		F(blob, seed) F(blob, gear)) \
 	M(part_layout, 81, F(u64, vm_id) F(u8, of) F(name, node) F(u64, vcpus) F(u64, memory)) \
 	/* Reserved, and its fragment listens there for the others. cpuid: what that node's KVM offers, as vm/ packs it. */ \
 	M(part_ready, 82, F(u64, vm_id) F(u8, index) F(u32, pid) F(text, address) F(blob, cpuid)) \
@@ -102,7 +103,11 @@
 	M(part_status, 93, F(u64, vm_id) F(u8, index) F(u8, state) F(u32, pid) F(u64, age_ms) F(text, address)) \
 	M(part_ask_stats, 94, F(u64, vm_id)) \
 	/* A VM as its coordinator's daemon knows it, to all daemons: vm_line, then its part_lines. The VM is forgotten: vm_gone. */ \
-	M(vm_gone, 95, F(u64, vm_id))
+	M(vm_gone, 95, F(u64, vm_id)) \
+	/* Before part_ready: a disk of the VM was opened there. disk: its number in the gear; flags: enum control_disk_flag. */ \
+	M(part_disk, 96, F(u64, vm_id) F(u8, index) F(u8, disk) F(u64, bytes) F(u32, block_bytes) F(u32, optimal_bytes) F(u8, flags)) \
+	/* To all, before part_connect. */ \
+	M(part_peer_disk, 97, F(u64, vm_id) F(u8, disk) F(u64, bytes) F(u32, block_bytes) F(u32, optimal_bytes) F(u8, flags))
 
 enum control_role { CONTROL_CLIENT, CONTROL_DAEMON, CONTROL_FRAGMENT };
 enum control_run_flag {
@@ -112,6 +117,7 @@ enum control_run_flag {
 	CONTROL_RUN_NO_SANDBOX = 1u << 3, /* fragments are not locked up (node/sandbox.h): for debugging */
 	CONTROL_RUN_NO_REBOOT = 1u << 4,  /* a guest that resets itself has ended */
 };
+enum control_disk_flag { CONTROL_DISK_DISCARDS = 1u << 0, CONTROL_DISK_WRITES_BACK = 1u << 1 };
 enum control_node_state { CONTROL_NODE_HERE, CONTROL_NODE_UP, CONTROL_NODE_LOST, CONTROL_NODE_LEFT, CONTROL_NODE_STATES };
 enum control_vm_state { CONTROL_VM_STARTING, CONTROL_VM_RUNNING, CONTROL_VM_STOPPING, CONTROL_VM_ENDED, CONTROL_VM_STATES };
 /* In the order of a part's life. */

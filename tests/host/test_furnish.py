@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""Disks and network cards on their way from the command line to the nodes that have them, with the machine that has no guest (run --fake).
+usage: test_furnish.py TESSERA [TEST...]
+"""
+import fcntl
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import sys
+
+from cluster import Skipped, check, main, wait_for
+
+RUN = ("run", "--fake", "--node", "A", "--detach", "--memory", "64M")
+
+
+def image(c, name, size=1 << 20):
+    path = os.path.join(c.root, name)
+    with open(path, "wb") as f:
+        f.truncate(size)
+    return path
+
+
+def locked(path):
+    """Does somebody hold the lock of that file?"""
+    with open(path, "r+b") as f:
+        try:
+            fcntl.fcntl(f, 37, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))  # F_OFD_SETLK
+            return False
+        except BlockingIOError:
+            return True
+
+
+def start(c, name, *args, place="A:1,B:1"):
+    return c.ok(*RUN, "--name", name, "--place", place, *args)
+
+
+def refuse(c, words, *args, place="A:1,B:1"):
+    done = c.run(*RUN, "--name", "v9", "--place", place, *args)
+    check(done.returncode != 0, f"{args} is refused")
+    check(words in done.stderr and "->" in done.stderr, f"{args} did not say '{words}' and what to do: {done.stderr}")
+    check(not c.vm("A", "v9"), "nothing is left of it")
+
+
+def disks_are_opened_on_their_node(c):
+    c.up("A", "B")
+    a, b = image(c, "a"), image(c, "b,with,commas")
+    start(c, "v1", "--disk", a, "--disk", b.replace(",", ",,") + ",node=B,cache=none")
+    check(locked(a) and locked(b), "both are in use")
+    stats = json.loads(c.ok("stats", "v1", "--json", "--node", "A"))["nodes"]
+    check("disk.0.reads" in stats["A"] and "disk.1.reads" not in stats["A"], f"the first is on A: {stats}")
+    check("disk.1.reads" in stats["B"] and "disk.0.reads" not in stats["B"], f"the second is on B: {stats}")
+    c.ok("kill", "v1", "--node", "A")
+    check(not locked(a) and not locked(b), "both are free")
+
+
+def paths_are_the_clients(c):
+    c.up("A", "B")
+    image(c, "here")
+    c.tessera = os.path.abspath(c.tessera)
+    done = c.run(*RUN, "--name", "v1", "--place", "A:1", "--disk", "here", cwd=c.root)
+    check(done.returncode == 0, f"a path from where the client is: {done.stderr}")
+    check(locked(os.path.join(c.root, "here")), "it is in use")
+    c.ok("kill", "v1", "--node", "A")
+
+
+def what_cannot_be_is_refused(c):
+    c.up("A", "B", "C")
+    a = image(c, "a")
+    refuse(c, "/nowhere/x", "--disk", "/nowhere/x")
+    done = c.run(*RUN, "--name", "v9", "--place", "A:1,B:1", "--disk", "/nowhere/x,node=B", "--json")
+    error = json.loads(done.stdout or done.stderr)["error"]
+    check(error["node"] == "B" and "No such file" in error["what"], f"it is B that does not have it: {error}")
+    refuse(c, "there is no node Z", "--disk", a + ",node=Z")
+    refuse(c, "node C has no part of v9", "--disk", a + ",node=C")
+    refuse(c, "there is no node Z", "--net", "user,node=Z")
+    refuse(c, "neither a file nor a block device", "--disk", "/dev/null")
+    refuse(c, "cannot read 'fast=yes'", "--disk", a + ",fast=yes")
+    refuse(c, "is no kind of network card", "--net", "token-ring")
+    refuse(c, "at most 8 disks", *["--disk", "/x"] * 9)
+    check(not locked(a), "what was opened before the refusal is free again")
+
+
+def read_only_disks_are_shared_and_others_are_not(c):
+    c.up("A", "B", lend="cpus=4,memory=512M")
+    a = image(c, "a")
+    start(c, "v1", "--disk", a)
+    refuse(c, "is in use by process", "--disk", a)
+    done = c.run(*RUN, "--name", "v9", "--place", "A:1,B:1", "--disk", a + ",node=B")
+    check(re.search(r"in use by process \d+ \(tessera fragment A v1", done.stderr), f"the holder is named: {done.stderr}")
+    refuse(c, "in use by", "--disk", a + ",readonly")
+    c.ok("kill", "v1", "--node", "A")
+    start(c, "v1", "--disk", a + ",readonly", place="A:1")
+    start(c, "v2", "--disk", a + ",readonly", "--disk", a + ",readonly,node=B")
+    refuse(c, "in use by", "--disk", a)
+    c.ok("kill", "v1", "--node", "A")
+    c.ok("kill", "v2", "--node", "A")
+    if os.getuid() == 0:
+        return  # root may write everything
+    os.chmod(a, 0o444)
+    refuse(c, "readonly", "--disk", a)
+
+
+def a_disk_is_free_when_its_vm_ends(c):
+    c.up("A", "B")
+    a = image(c, "a")
+    for _ in range(5):
+        start(c, "v1", "--disk", a + ",node=B")
+        c.ok("kill", "v1", "--node", "A")
+    start(c, "v1", "--disk", a + ",node=B")
+    os.kill(c.fragments()[("B", "v1")], signal.SIGKILL)
+    c.wait_state("A", "v1", "ended")
+    c.wait_free("A")
+    start(c, "v1", "--disk", a)
+    c.ok("kill", "v1", "--node", "A")
+
+
+def daemons_may_be_replaced(c):
+    c.up("A", "B")
+    a = image(c, "a")
+    start(c, "v1", "--disk", a + ",node=B")
+    c.kill("A", signal.SIGKILL)
+    c.start("A", join="B")
+    c.wait_mesh("A", "B")
+    c.wait_state("A", "v1", "running")
+    check(locked(a), "the disk is still in use")
+    refuse(c, "is in use by process", "--disk", a)
+    c.ok("kill", "v1", "--node", "A")
+    check(not locked(a), "and then free")
+
+
+def user_networking_forwards_ports(c):
+    c.up("A", "B")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    forward = f"user,node=B,forward=tcp:127.0.0.1:{port}:22"
+    done = c.run(*RUN, "--name", "v1", "--place", "A:1,B:1", "--net", forward)
+    if "passt" in done.stderr:
+        raise Skipped(done.stderr.strip())
+    check(done.returncode == 0, done.stderr)
+    with socket.create_connection(("127.0.0.1", port)):
+        pass
+    refuse(c, "passt", "--net", f"user,forward=tcp:127.0.0.1:{port}:22")
+    os.kill(c.fragments()[("B", "v1")], signal.SIGKILL)
+    c.wait_state("A", "v1", "ended")
+    wait_for(lambda: c.run(*RUN, "--name", "v2", "--place", "A:1,B:1", "--net", forward).returncode == 0, "passt to end with its fragment, however that ends")
+    c.ok("kill", "v2", "--node", "A")
+
+
+TESTS = {f.__name__: f for f in (disks_are_opened_on_their_node, paths_are_the_clients, what_cannot_be_is_refused, read_only_disks_are_shared_and_others_are_not,
+                                 a_disk_is_free_when_its_vm_ends, daemons_may_be_replaced, user_networking_forwards_ports)}
+
+if __name__ == "__main__":
+    main(TESTS, sys.argv)
