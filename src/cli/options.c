@@ -8,7 +8,7 @@
 
 #define ON(verb) (1u << VERB_##verb)
 
-enum { CLIENTS = ON(RUN) | ON(LS) | ON(INFO) | ON(STATS) | ON(CONSOLE) | ON(STOP) | ON(KILL) | ON(DOCTOR) | ON(QUIT), LEND_CPUS_MAX = 1024 };
+enum { CLIENTS = ON(RUN) | ON(LS) | ON(INFO) | ON(STATS) | ON(TOP) | ON(CONSOLE) | ON(STOP) | ON(KILL) | ON(DOCTOR) | ON(QUIT), LEND_CPUS_MAX = 1024 };
 
 static const struct option_spec options[OPTIONS] = {
 	[OPTION_NAME] = {"name", "NAME", "Name of this node (default: the host's name), or of the new VM.", ON(NODE) | ON(RUN)},
@@ -45,6 +45,7 @@ static const struct option_spec options[OPTIONS] = {
 	[OPTION_JSON] = {"json", NULL, "Print one JSON document instead of text; errors too, as {\"error\":{...}}.",
 		CLIENTS | ON(VERSION) | ON(IMAGE_BUILD) | ON(IMAGE_INFO), .client = true},
 	[OPTION_WATCH] = {"watch", NULL, "Print again every second.", ON(STATS)},
+	[OPTION_ONCE] = {"once", NULL, "Look for a second, print once, and end.", ON(TOP)},
 	[OPTION_ALL] = {"all", NULL, "Show VMs that have ended too.", ON(LS)},
 	[OPTION_TIMEOUT] = {"timeout", "SECONDS", "How long the guest has to switch itself off before it is killed. 0: press the button and return. Default: 60.",
 		ON(STOP)},
@@ -86,10 +87,15 @@ static const struct verb_spec verbs[VERBS] = {
 	[VERB_INFO] = {"info", "VM", "show all about a VM", "Shows where each part of the VM is, and after its end why it ended (kept by the daemon until it ends itself, "
 		"a VM of that name is started, or 32 more have ended)."},
 	[VERB_STATS] = {"stats", "VM", "show a VM's counters", "Shows what each part of the VM has counted: remote faults, messages, bytes, interrupts forwarded."},
+	[VERB_TOP] = {"top", "VM", "watch what a VM does",
+		"Shows, anew every second, what each vCPU does (the node it is on, its share of a host CPU, how often it waited for a page of another node, and how "
+		"long: the median and the 99th percentile since its start), what each node sends to each other (with the shortest recent round trip), and the "
+		"pages that were waited for most often since the start. Ends on ^C. Where standard output is no terminal it prints one picture after the other."},
 	[VERB_CONSOLE] = {"console", "VM", "attach to a VM's serial console", "Shows the console's last 64 KiB and what follows, and passes keys. Detach with ^]. "
 		"Several clients may be attached."},
 	[VERB_STOP] = {"stop", "VM", "press a VM's power button",
-		"Presses the ACPI power button and waits for the guest to switch itself off; kills the VM when it does not."},
+		"Presses the ACPI power button and waits for the guest to switch itself off (exit status 0); kills the VM when it does not within --timeout "
+		"(exit status 14, saying so). Of a VM that ends otherwise meanwhile the exit status is that of run. A guest that resets itself instead is not started again."},
 	[VERB_KILL] = {"kill", "VM", "end a VM at once", "Ends all parts of the VM at once. Returns when nothing of it is left."},
 	[VERB_DOCTOR] = {"doctor", NULL, "check this host and all nodes",
 		"Checks what Tessera needs of each node: KVM and its kind, userfaultfd, the MMU mode, CPUID and TSC, the network between nodes, memory and limits. "

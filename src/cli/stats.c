@@ -13,12 +13,7 @@
 #include "cli/snapshot.h"
 #include "cli/table.h"
 
-struct counters {
-	struct control_stat_line *line;
-	unsigned lines;
-};
-
-static int ask_node(const struct options *o, const char *node, struct counters *k, struct failure *f)
+static int ask_node(const struct options *o, const char *node, struct stats *k, struct failure *f)
 {
 	struct control_stat_line in;
 	struct client c;
@@ -41,7 +36,7 @@ static int ask_node(const struct options *o, const char *node, struct counters *
 	return err;
 }
 
-static int gather(const struct options *o, struct snapshot *s, struct counters *k, struct failure *f)
+int stats_gather(const struct options *o, struct snapshot *s, struct stats *k, struct failure *f)
 {
 	struct client c;
 	int err = client_open(&c, o->value[OPTION_RUN_DIR], o->value[OPTION_NODE], f);
@@ -56,7 +51,13 @@ static int gather(const struct options *o, struct snapshot *s, struct counters *
 	return err;
 }
 
-static const uint64_t *find(const struct counters *k, const char *node, const char *key)
+void stats_fini(struct stats *k)
+{
+	free(k->line);
+	*k = (struct stats){0};
+}
+
+const uint64_t *stats_find(const struct stats *k, const char *node, const char *key)
 {
 	for (unsigned n = 0; n < k->lines; n++)
 		if (strcmp(k->line[n].node.s, node) == 0 && strcmp(k->line[n].key.s, key) == 0)
@@ -65,7 +66,7 @@ static const uint64_t *find(const struct counters *k, const char *node, const ch
 }
 
 /* Is this the first line with its key? */
-static bool first(const struct counters *k, unsigned n)
+static bool first(const struct stats *k, unsigned n)
 {
 	for (unsigned m = 0; m < n; m++)
 		if (strcmp(k->line[m].key.s, k->line[n].key.s) == 0)
@@ -73,7 +74,7 @@ static bool first(const struct counters *k, unsigned n)
 	return true;
 }
 
-static void print_text(const struct snapshot *s, const struct counters *k)
+static void print_text(const struct snapshot *s, const struct stats *k)
 {
 	char titles[TABLE_COLUMNS * (NAME_BYTES + 2)] = "COUNTER";
 	size_t at = strlen(titles);
@@ -87,7 +88,7 @@ static void print_text(const struct snapshot *s, const struct counters *k)
 			continue;
 		table_cell(&t, "%s", k->line[n].key.s);
 		for (unsigned p = 0; p < s->parts && p + 1 < TABLE_COLUMNS; p++) {
-			const uint64_t *v = find(k, s->part[p].node.s, k->line[n].key.s);
+			const uint64_t *v = stats_find(k, s->part[p].node.s, k->line[n].key.s);
 
 			if (v)
 				table_cell(&t, "%" PRIu64, *v);
@@ -99,7 +100,7 @@ static void print_text(const struct snapshot *s, const struct counters *k)
 	table_fini(&t);
 }
 
-static void print_json(const struct options *o, const struct snapshot *s, const struct counters *k)
+static void print_json(const struct options *o, const struct snapshot *s, const struct stats *k)
 {
 	json_t *nodes = json_object();
 
@@ -120,9 +121,9 @@ int stats_verb(const struct options *o)
 
 	for (;;) {
 		struct snapshot s = {0};
-		struct counters k = {0};
+		struct stats k = {0};
 		struct failure f = {0};
-		int err = gather(o, &s, &k, &f);
+		int err = stats_gather(o, &s, &k, &f);
 
 		if (!err && json)
 			print_json(o, &s, &k);
@@ -130,7 +131,7 @@ int stats_verb(const struct options *o)
 			print_text(&s, &k);
 		fflush(stdout);
 		snapshot_fini(&s);
-		free(k.line);
+		stats_fini(&k);
 		if (err)
 			return (int)report_failure(&f, json);
 		if (!watch)

@@ -12,6 +12,7 @@
 #include "cli/report.h"
 #include "cli/run.h"
 #include "cli/stats.h"
+#include "cli/top.h"
 #include "wire/codec.h"
 
 static int version(const struct options *o)
@@ -40,6 +41,8 @@ int verbs_run(const struct options *o, const struct verbs_host *host)
 		return run_kill(o);
 	case VERB_STATS:
 		return stats_verb(o);
+	case VERB_TOP:
+		return top_verb(o);
 	case VERB_DOCTOR:
 		return diagnosis_verb(o, host);
 	case VERB_QUIT:

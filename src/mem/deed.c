@@ -66,7 +66,7 @@ static void deed_arrived(struct engine *e, uint64_t page)
 
 	if (deed_wanted(note)) {
 		e->waking = deed_waiter(e, note->tid);
-		histogram_add(&e->tally.wait[note->want - WANT_READ], ns);
+		tally_waited(&e->tally, note->tid, note->want - WANT_READ, ns);
 		e->trip_ns = ns < e->trip_ns ? ns : e->trip_ns + e->trip_ns / 1024 + 1;
 	}
 	note->chance = note->want != WANT_AHEAD;

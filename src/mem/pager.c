@@ -345,6 +345,11 @@ void pager_stats(const struct pager *p, struct pager_stats *out)
 	tally_read(&p->engine.tally, out);
 }
 
+void pager_thread_wait(const struct pager *p, uint32_t tid, struct pager_latency *out)
+{
+	tally_read_thread(&p->engine.tally, tid, out);
+}
+
 /* Put one in its place among the n found so far. */
 static unsigned pager_rank(struct pager_hot *out, unsigned n, unsigned max, struct pager_hot one)
 {

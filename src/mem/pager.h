@@ -64,6 +64,9 @@ void pager_set_cache(struct pager *p, uint64_t cache_bytes);
 /* A recent picture of the counters. Any thread, never waits. */
 void pager_stats(const struct pager *p, struct pager_stats *out);
 
+/* How that thread of this process (its id in the kernel) has waited for pages. Any thread. */
+void pager_thread_wait(const struct pager *p, uint32_t tid, struct pager_latency *out);
+
 /* The pages this node had to wait for most often since the start, most first; returns how many (at most max). Counts saturate at 65535. */
 struct pager_hot {
 	gfn_t gfn;

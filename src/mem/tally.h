@@ -54,12 +54,21 @@ struct pager_stats {
 	struct pager_peer peer[NODES_MAX];
 };
 
+/* A thread's waits of all kinds; tid 0: nobody's yet. */
+struct tally_thread {
+	_Atomic uint32_t tid;
+	struct histogram wait;
+};
+
+enum { TALLY_THREADS = 128 }; /* threads that fault besides those are not told apart; vCPUs are at most half */
+
 struct tally {
 #define C(name, what) _Atomic uint64_t name;
 	PAGER_COUNTERS(C)
 #undef C
 	_Atomic uint64_t cached_pages, cached_pages_max, cache_limit_pages;
 	struct histogram wait[PAGER_WAITS];
+	struct tally_thread thread[TALLY_THREADS]; /* by tid, in the next free place */
 	struct { _Atomic uint64_t messages_sent, bytes_sent, sends, messages_received, bytes_received, receives; } peer[NODES_MAX];
 };
 
@@ -73,7 +82,11 @@ static inline void tally_add(_Atomic uint64_t *counter, uint64_t n)
 	tally_set(counter, atomic_load_explicit(counter, memory_order_relaxed) + n);
 }
 
+/* That thread waited so long for a page. */
+void tally_waited(struct tally *t, uint32_t tid, enum pager_wait kind, uint64_t ns);
+
 /* Any thread. */
+void tally_read_thread(const struct tally *t, uint32_t tid, struct pager_latency *out);
 void tally_read(const struct tally *t, struct pager_stats *out);
 const char *tally_wait_name(enum pager_wait w);
 

@@ -29,6 +29,7 @@ struct ask {
 	uint64_t vm_id;
 	uint64_t shown;       /* console bytes of vm->console already sent */
 	struct loop_timer limit; /* ASK_END: then it is killed */
+	uint32_t limit_ms;
 	struct checks *checks;
 };
 
@@ -331,9 +332,11 @@ static void stop_late(struct loop_timer *t)
 {
 	struct ask *a = (struct ask *)((char *)t - offsetof(struct ask, limit));
 	struct vm *vm = vms_by_id(a->daemon, a->vm_id);
+	char what[128];
 
+	snprintf(what, sizeof what, "tessera stop: the guest did not switch itself off within %.6g s of its power button", a->limit_ms / 1000.0);
 	if (vm)
-		kill_vm(a, vm, "tessera stop: the guest did not switch itself off in time");
+		kill_vm(a, vm, what);
 }
 
 static void on_stop(struct ask *a, const uint8_t *body, size_t bytes)
@@ -355,7 +358,7 @@ static void on_stop(struct ask *a, const uint8_t *body, size_t bytes)
 	}
 	(void)DAEMON_SEND(a->daemon, a->daemon->name, part_button, .vm_id = vm->id);
 	if (in.timeout_ms)
-		loop_arm(&a->daemon->loop, &a->limit, in.timeout_ms);
+		loop_arm(&a->daemon->loop, &a->limit, a->limit_ms = in.timeout_ms);
 	else
 		answer_end(a);
 }

@@ -277,7 +277,17 @@ static void fake_power_button(struct fragment_machine *m)
 
 static void fake_stats(struct fragment_machine *m, void (*line)(void *to, const char *key, uint64_t value), void *to)
 {
+	char key[NAME_BYTES];
+
 	line(to, "keys", m->keys);
+	for (unsigned v = 0; v < VCPUS_MAX; v++) {
+		if (!(m->config->node[m->config->self.v].vcpus >> v & 1))
+			continue;
+		snprintf(key, sizeof key, "vcpu.%u.cpu_ns", v);
+		line(to, key, 0);
+		snprintf(key, sizeof key, "vcpu.%u.faults", v);
+		line(to, key, m->keys);
+	}
 	line(to, "vcpus", (uint64_t)__builtin_popcountll(m->config->node[m->config->self.v].vcpus));
 }
 

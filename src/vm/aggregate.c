@@ -459,6 +459,41 @@ static void stats_interlink(struct aggregate *a, struct stats_sink *s)
 	s->each(s->to, "bus.bytes_received", i.bytes_received);
 }
 
+/* What top shows of a pair: both kinds of stream. */
+static void stats_pairs(struct aggregate *a, const struct pager_stats *p, struct stats_sink *s)
+{
+	struct interlink_stats i;
+	char key[NAME_BYTES];
+
+	interlink_stats(a->interlink, &i);
+	for (unsigned n = 0; n < a->c.nodes; n++) {
+		if (n == a->c.self.v)
+			continue;
+		snprintf(key, sizeof key, "peer.%u.bytes_sent", n);
+		s->each(s->to, key, p->peer[n].bytes_sent + i.peer_bytes_sent[n]);
+		snprintf(key, sizeof key, "peer.%u.messages_sent", n);
+		s->each(s->to, key, p->peer[n].messages_sent + i.peer_messages_sent[n]);
+		snprintf(key, sizeof key, "peer.%u.rtt_ns", n);
+		s->each(s->to, key, i.round_trip_cycles[n] * 1000 / (a->tsc_khz / 1000 + !(a->tsc_khz / 1000)));
+	}
+}
+
+static void stats_vcpu(struct aggregate *a, unsigned n, const struct machine_vcpu_stats *v, struct stats_sink *s)
+{
+	struct pager_latency wait;
+	char key[NAME_BYTES];
+
+	pager_thread_wait(a->pager, v->tid, &wait);
+	snprintf(key, sizeof key, "vcpu.%u.cpu_ns", n);
+	s->each(s->to, key, v->cpu_ns);
+	snprintf(key, sizeof key, "vcpu.%u.faults", n);
+	s->each(s->to, key, wait.count);
+	snprintf(key, sizeof key, "vcpu.%u.p50_ns", n);
+	s->each(s->to, key, wait.p50_ns);
+	snprintf(key, sizeof key, "vcpu.%u.p99_ns", n);
+	s->each(s->to, key, wait.p99_ns);
+}
+
 void aggregate_stats(struct aggregate *a, void (*each)(void *to, const char *key, uint64_t value), void *to)
 {
 	struct stats_sink s = {each, to};
@@ -469,12 +504,15 @@ void aggregate_stats(struct aggregate *a, void (*each)(void *to, const char *key
 	stats_pager(&p, &s);
 	stats_peers(&p, a->c.nodes, &s);
 	stats_interlink(a, &s);
+	stats_pairs(a, &p, &s);
 	for (unsigned n = 0; n < a->topology.vcpus; n++) {
 		machine_vcpu_stats(a->machine, (vcpu_t){(uint16_t)n}, &v);
 		sum.exits += v.exits;
 		sum.io += v.io;
 		sum.mmio += v.mmio;
 		sum.irqs += v.irqs;
+		if (a->c.vcpus[a->c.self.v] >> n & 1)
+			stats_vcpu(a, n, &v, &s);
 	}
 	pthread_mutex_lock(&a->lock);
 	each(to, "clock.moves", a->clock_moves);

@@ -34,7 +34,7 @@ struct peer {
 	uint64_t heard_ms;     /* interlink thread */
 	bool heard;            /* interlink thread: it has said something; before that it may still be getting ready */
 	struct clock_estimate clock;
-	uint64_t bytes_sent;   /* guarded by lock */
+	uint64_t bytes_sent, messages_sent; /* guarded by lock */
 };
 
 struct interlink {
@@ -90,6 +90,7 @@ static int peer_send(struct interlink *il, node_t to, const uint8_t *frame, size
 		err = link_queue(p->link, frame, bytes, NULL);
 		if (!err) {
 			p->bytes_sent += bytes;
+			p->messages_sent++;
 			err = link_flush(p->link);
 			if (err == -EAGAIN) {
 				peer_watch(il, to.v, true);
@@ -540,7 +541,8 @@ void interlink_stats(struct interlink *il, struct interlink_stats *s)
 	*s = il->stats;
 	for (unsigned n = 0; n < il->c.nodes; n++) {
 		pthread_mutex_lock(&il->peer[n].lock);
-		s->bytes_sent += il->peer[n].bytes_sent;
+		s->bytes_sent += s->peer_bytes_sent[n] = il->peer[n].bytes_sent;
+		s->peer_messages_sent[n] = il->peer[n].messages_sent;
 		pthread_mutex_unlock(&il->peer[n].lock);
 	}
 }

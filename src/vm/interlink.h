@@ -43,6 +43,7 @@ struct interlink_config {
 struct interlink_stats {
 	uint64_t irqs_sent, irqs_received, io_sent, io_served, bytes_sent, bytes_received;
 	uint64_t round_trip_cycles[NODES_MAX];
+	uint64_t peer_bytes_sent[NODES_MAX], peer_messages_sent[NODES_MAX];
 };
 
 int interlink_open(struct interlink **out, const struct interlink_config *config, struct failure *f) MUST_CHECK;

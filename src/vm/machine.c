@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <x86intrin.h>
 
@@ -38,6 +39,7 @@ struct cpu {
 	unsigned clock_seen; /* the call of m->clock_change this vCPU has followed */
 	uint64_t tsc_offset;
 	struct machine_vcpu_stats stats;
+	clockid_t clock;     /* of its thread's CPU time; good once stats.tid is not 0 */
 };
 
 struct machine {
@@ -286,6 +288,8 @@ static void *cpu_main(void *arg)
 	char name[16];
 
 	snprintf(name, sizeof name, "%s%u", cpu_is_here(c->m, c->v.id.v) ? "vcpu" : "proxy", c->v.id.v);
+	if (pthread_getcpuclockid(pthread_self(), &c->clock) == 0)
+		__atomic_store_n(&c->stats.tid, (uint32_t)gettid(), __ATOMIC_RELEASE);
 	prctl(PR_SET_NAME, name); /* from outside the thread this takes a file, which a sandbox does not have */
 	if (cpu_is_here(c->m, c->v.id.v))
 		cpu_run_guest(c);
@@ -682,5 +686,11 @@ int machine_host_tsc_khz(uint32_t *khz, struct failure *f)
 
 void machine_vcpu_stats(const struct machine *m, vcpu_t vcpu, struct machine_vcpu_stats *out)
 {
-	*out = m->cpu[vcpu.v].stats;
+	const struct cpu *c = &m->cpu[vcpu.v];
+	struct timespec t;
+
+	*out = c->stats;
+	out->tid = __atomic_load_n(&c->stats.tid, __ATOMIC_ACQUIRE);
+	if (out->tid && clock_gettime(c->clock, &t) == 0)
+		out->cpu_ns = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }

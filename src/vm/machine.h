@@ -107,7 +107,8 @@ void machine_power_button(struct machine *m);
 /* KVM's TSC frequency for a VM on this host in kHz. */
 int machine_host_tsc_khz(uint32_t *khz, struct failure *f) MUST_CHECK;
 
-struct machine_vcpu_stats { uint64_t exits, io, mmio, kicks, irqs; };
+/* tid: of its thread, in the kernel; cpu_ns: what it has run. 0 while it does not. */
+struct machine_vcpu_stats { uint64_t exits, io, mmio, kicks, irqs, cpu_ns; uint32_t tid; };
 void machine_vcpu_stats(const struct machine *m, vcpu_t vcpu, struct machine_vcpu_stats *out);
 
 #endif

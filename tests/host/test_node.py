@@ -265,6 +265,45 @@ def json_twins(c):
     check(said("console", "v1")["end"]["reason"] == "power-off", "the console of what has ended")
 
 
+def top(c):
+    c.up("A", "B")
+    p = c.client("run", "--fake", "--name", "v1", "--place", "A:2,B:1", "--node", "A")
+    read_until(p, b"fake guest")
+    one = json.loads(c.ok("top", "v1", "--once", "--json", "--node", "B"))
+    check([(v["vcpu"], v["node"]) for v in one["vcpus"]] == [(0, "A"), (1, "A"), (2, "B")], f"each vCPU, where it is: {one}")
+    check([(k["from"], k["to"]) for k in one["pairs"]] == [("A", "B"), ("B", "A")], f"each pair, both ways: {one}")
+    check(one["state"] == "running" and one["interval_ms"] >= 1000 and one["pages"] == [] and one["queues"] == [], f"and the rest: {one}")
+    check("VCPU" in c.ok("top", "v1", "--once", "--node", "B"), "for people")
+    live, said, seen = c.client("top", "v1", "--json", "--node", "A"), "", []
+    while not seen or not any(v["faults_per_s"] > 0 for v in seen[-1]["vcpus"]):  # the fake guest calls keys faults
+        type_in(p, "x")
+        said += os.read(live.stdout.fileno(), 65536).decode()
+        with contextlib.suppress(json.JSONDecodeError):
+            document, end = json.JSONDecoder().raw_decode(said)
+            seen.append(document)
+            said = said[end:].lstrip()
+    check({v["node"] for v in seen[-1]["vcpus"] if v["faults_per_s"] > 0} == {"A"}, f"where they are typed: {seen[-1]}")
+    live.send_signal(signal.SIGINT)
+    live.communicate(timeout=LIMIT_S)
+    check(live.returncode == 0, "^C ends it")
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execve(c.tessera, ["tessera", "top", "v1", "--node", "A"], c.env)
+    got = b""
+    while b"VCPU" not in got:
+        got += os.read(fd, 4096)
+    os.write(fd, b"\x03")
+    with contextlib.suppress(OSError):  # the terminal is gone
+        while more := os.read(fd, 4096):
+            got += more
+    _, status = os.waitpid(pid, 0)
+    os.close(fd)
+    check(os.waitstatus_to_exitcode(status) == 0 and got.startswith(b"\x1b[?1049h") and got.endswith(b"\x1b[?25h\x1b[?1049l"), f"the terminal is as before: {got}")
+    type_in(p, "\rpoweroff\r")
+    p.communicate(timeout=LIMIT_S)
+    check(c.run("top", "v1", "--once", "--node", "A").returncode == 3, "of a VM that has ended there is nothing to see")
+
+
 def name_taken(c):
     c.up("A", "B")
     c.ok("run", "--fake", "--name", "v1", "--place", "A:1", "--detach", "--node", "A")
@@ -638,9 +677,19 @@ def stop_and_kill(c):
     type_in(p, "deaf\r")
     read_until(p, b"deaf")
     done = c.run("stop", "v1", "--timeout", "1", "--node", "B")
-    check(done.returncode == 14 and "killed" in done.stderr, f"a deaf guest is killed: {done.returncode} {done.stderr}")
+    words = "v1 ended: killed, node A: tessera stop: the guest did not switch itself off within 1 s of its power button"
+    check(done.returncode == 14 and words in done.stderr, f"a deaf guest is killed: {done.returncode} {done.stderr}")
     p.communicate(timeout=LIMIT_S)
     check(p.returncode == 14, "and its client is told")
+    for words, code, reason in (("", 0, "power-off"), ("deaf\r", 14, "killed")):
+        p = c.client("run", "--fake", "--name", "v1", "--place", "A:1,B:1", "--node", "A")
+        read_until(p, b"fake guest")
+        type_in(p, words + "!")
+        read_until(p, b"!")
+        done = c.run("stop", "v1", "--timeout", "1", "--json", "--node", "B")
+        end = json.loads(done.stdout)["end"]
+        check((done.returncode, end["code"], end["reason"]) == (code, code, reason), f"as JSON: {done.returncode} {end}")
+        p.communicate(timeout=LIMIT_S)
     c.ok("run", "--fake", "--name", "v1", "--place", "A:1,B:1", "--detach", "--node", "A")
     c.ok("kill", "v1", "--node", "B")
     c.wait_free("A")
@@ -712,7 +761,7 @@ def doctor(c):
 
 
 TESTS = {f.__name__: f for f in (join, join_waits, same_name, other_version, run_and_end, run_again_at_once, ended_before, foreground, console, detach_key,
-                                 client_signals, refusals, placed_elsewhere, json_twins, name_taken, name_raced, sixteen_nodes, births_that_fail,
+                                 client_signals, refusals, placed_elsewhere, json_twins, top, name_taken, name_raced, sixteen_nodes, births_that_fail,
                                  daemon_dies_in_birth, birth_killed, fragment_stopped, fragment_killed, node_error, resets, resets_that_end, sandboxed, no_sandbox, causes_at_once, daemon_restarts, vm_files, vm_ends_without_daemon,
                                  daemon_stopped, stop_and_kill, quit_verb, garbage, doctor)}
 
