@@ -127,8 +127,20 @@ int engine_init(struct engine *e, const struct pager_config *config, struct fail
 	return err ? failure_set(f, err, "see the error", "cannot set up the pager: %s", strerror(-err)) : 0;
 }
 
+/* Through with the first of the list. */
+static void engine_freed(struct engine *e)
+{
+	struct pager_discard *d = e->freed;
+
+	e->freed = d->next;
+	e->freed_pages = 0;
+	d->done(d);
+}
+
 void engine_fini(struct engine *e)
 {
+	while (e->freed)
+		engine_freed(e);
 	uffd_close(&e->uffd);
 	for (unsigned n = 0; n < NODES_MAX; n++) {
 		link_close(e->link[n]);
@@ -207,47 +219,17 @@ static void engine_hold_room(struct engine *e)
 	}
 }
 
-/* Migratory pages, at their home (mem/migrate.h). */
-
-/* The owner's bytes are here. */
-static void engine_verify(struct engine *e, uint64_t page, node_t owner, const uint8_t *bytes)
+/* A page that is to go: now, if nothing is under way. Somebody else's by now: it stays, he uses it. */
+static void engine_goes(struct engine *e, uint64_t page)
 {
-	bool changed;
-
-	if (!migrate_watched(&e->migrate[page], owner))
+	if (e->page[page].pending != PAGE_IDLE || e->page[page].held)
 		return;
-	migrate_back(&e->migrate[page], migrate_print(bytes), &changed);
-	tally_add(&e->tally.migratory_unused, !changed);
-}
-
-/* Before a step: what does the event tell, and should a read be served as a write? */
-static void engine_learn(struct engine *e, uint64_t page, struct page_event *ev, const uint8_t *data)
-{
-	const struct page_dir *d = &e->dir[page];
-	node_t who = ev->kind == PAGE_EV_MSG ? ev->from : e->config.self;
-	bool asks = ev->kind == PAGE_EV_MSG ? ev->msg == PAGE_GET_M : ev->kind == PAGE_EV_WRITE && e->page[page].pending == PAGE_IDLE;
-
-	if (ev->kind == PAGE_EV_MSG && (ev->msg == PAGE_DATA || ev->msg == PAGE_WRITE_BACK))
-		engine_verify(e, page, who, data);
-	else if (asks && !d->serving && d->sharers & 1u << who.v)
-		migrate_upgrade(&e->migrate[page], who, d->sharers, e->config.self);
-	else if (ev->kind == PAGE_EV_MSG && ev->msg == PAGE_GET_S && !e->config.migrate_off)
-		ev->exclusive = migrate_read(&e->migrate[page], who);
-}
-
-/* After an action: to whom did the page go, and with which bytes? */
-static void engine_watch(struct engine *e, uint64_t page, const struct page_action *a, const uint8_t *data)
-{
-	bool sent = a->kind == PAGE_DO_SEND && a->msg == PAGE_GRANT_M, kept = a->kind == PAGE_DO_INSTALL && a->state == PAGE_M;
-	enum page_bytes form;
-
-	if (a->kind == PAGE_DO_TAKE)
-		engine_verify(e, page, e->config.self, e->taken_zero ? NULL : e->taken);
-	if (!(sent || kept || a->kind == PAGE_DO_UPGRADE) || !migrate_granted(&e->migrate[page], sent ? a->to : e->config.self))
+	e->note[page].goes = false;
+	e->going--;
+	if (e->page[page].state != PAGE_M)
 		return;
-	tally_add(&e->tally.migratory, 1);
-	if (a->kind != PAGE_DO_UPGRADE)
-		migrate_watch(&e->migrate[page], migrate_print(deed_bytes(e, a->bytes, data, &form)));
+	engine_local(e, page, PAGE_EV_DISCARD);
+	tally_add(&e->tally.discards, 1);
 }
 
 /* Decide and do. -EPROTO: the message may not be; nothing was done. */
@@ -264,7 +246,7 @@ static int engine_step(struct engine *e, uint64_t page, struct page_event *ev, c
 		return 0;
 	was = e->page[page];
 	if (here)
-		engine_learn(e, page, ev, data);
+		learn_event(e, page, ev, data);
 	err = page_step(&e->page[page], here ? &e->dir[page] : NULL, e->config.self, home, ev, &todo);
 	if (err)
 		return err;
@@ -272,9 +254,11 @@ static int engine_step(struct engine *e, uint64_t page, struct page_event *ev, c
 	for (unsigned i = 0; i < todo.n && !engine_failed(e); i++) {
 		deed_do(e, page, &todo.at[i], data);
 		if (here)
-			engine_watch(e, page, &todo.at[i], data);
+			learn_action(e, page, &todo.at[i], data);
 	}
 	engine_account(e, page, here, was);
+	if (e->note[page].goes && !engine_failed(e))
+		engine_goes(e, page);
 	return 0;
 }
 
@@ -476,6 +460,56 @@ unsigned engine_faults(struct engine *e)
 	return (unsigned)n;
 }
 
+/* Pages the guest has freed. */
+
+static void engine_discard(struct engine *e, uint64_t page)
+{
+	const struct page *p = &e->page[page];
+
+	if (!engine_homed_here(e, page) || e->note[page].goes || (p->state == PAGE_I && p->pending == PAGE_IDLE && !e->dir[page].touched))
+		return;
+	e->note[page].goes = true;
+	e->going++;
+	if (p->state == PAGE_M || p->pending != PAGE_IDLE) {
+		engine_goes(e, page);
+		return;
+	}
+	engine_local(e, page, PAGE_EV_WRITE);
+	if (p->pending != PAGE_IDLE)
+		engine_wanted(e, page, WANT_AHEAD, 0);
+}
+
+/* Some of them; a round must not get long. */
+static void engine_discard_some(struct engine *e)
+{
+	enum { SOME = 64 };
+
+	for (unsigned i = 0; e->freed && i < SOME && !engine_failed(e); i++) {
+		if (e->freed_pages == e->freed->pages) {
+			if (e->going)
+				return;
+			engine_freed(e);
+		} else if (e->going < ENGINE_GOING_MAX) {
+			engine_discard(e, e->freed->first + e->freed_pages++);
+		}
+	}
+}
+
+/* Is there something to do at once? */
+static bool engine_discards(const struct engine *e)
+{
+	return e->freed && (e->freed_pages < e->freed->pages ? e->going < ENGINE_GOING_MAX : e->going == 0);
+}
+
+void engine_free(struct engine *e, struct pager_discard *d)
+{
+	struct pager_discard **end = &e->freed;
+
+	while (*end)
+		end = &(*end)->next;
+	*end = d;
+}
+
 /* Messages. */
 
 static void engine_heard_stop(struct engine *e, node_t from, const struct link_frame *frame)
@@ -624,6 +658,7 @@ void engine_end(struct engine *e)
 
 	if (e->deferrals)
 		engine_retry(e);
+	engine_discard_some(e);
 	if (e->cache.charged > e->cache.max - spare)
 		engine_shrink(e, e->cache.max - spare, e->cache.charged > e->cache.max ? EVICT_TRIES : EVICT_BATCH);
 	for (unsigned n = 0; n < e->config.nodes; n++)
@@ -636,7 +671,9 @@ uint64_t engine_due_ns(const struct engine *e)
 {
 	if (e->cache.charged > e->cache.max) /* the budget was cut; its frames leave over several rounds */
 		return e->now_ns + 200000;
-	return e->recalls || e->deferrals ? hold_next_ns(&e->holds) : UINT64_MAX;
+	if (engine_discards(e))
+		return e->now_ns;
+	return e->recalls || e->deferrals || e->going ? hold_next_ns(&e->holds) : UINT64_MAX;
 }
 
 void engine_farewell(struct engine *e)

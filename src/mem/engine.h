@@ -19,6 +19,7 @@
 enum {
 	ENGINE_DEFERRED_MAX = 256,
 	ENGINE_THREADS = 128,
+	ENGINE_GOING_MAX = 128,  /* pages on their way out at once: about as many as a round trip and a hold cover */
 	ENGINE_AHEAD_MAX = 256, /* prefetches on their way at once; with PAGER_OUT_BYTES and the vCPUs' own requests this bounds what a peer may owe us */
 };
 
@@ -29,7 +30,7 @@ struct engine_note {
 	uint8_t want;   /* enum engine_want */
 	uint8_t heat;   /* of mem/hold.h */
 	uint8_t chance; /* turns it may stay in the cache's queue */
-	uint8_t spare;
+	bool goes;      /* it is to be discarded as soon as it may be */
 };
 
 /* A thread that faults. Two with one place in the table disturb each other's memory, no more. */
@@ -74,6 +75,9 @@ struct engine {
 	unsigned recalls; /* recalls that wait for a hold to end */
 	struct uffd_fault deferred[ENGINE_DEFERRED_MAX]; /* faults that wait for room in the cache */
 	unsigned deferrals;
+	struct pager_discard *freed; /* first of what the guest has freed, a list; taken up one after the other */
+	uint64_t freed_pages;        /* of the first one: so many have been looked at */
+	unsigned going;              /* and so many of these wait to be discarded */
 
 	uint8_t taken[PAGE_BYTES]; /* transfer buffer of PAGE_DO_TAKE */
 	bool taken_zero;
@@ -94,6 +98,8 @@ unsigned engine_faults(struct engine *e);
 void engine_receive(struct engine *e, unsigned n);
 /* End a round: retry deferred faults, keep the cache below its budget, flush every link. */
 void engine_end(struct engine *e);
+/* The guest has freed more: a list. */
+void engine_free(struct engine *e, struct pager_discard *d);
 /* When the next round must begin at the latest though no descriptor is ready; UINT64_MAX: never. */
 uint64_t engine_due_ns(const struct engine *e);
 
@@ -108,6 +114,11 @@ void engine_farewell(struct engine *e);
 void deed_do(struct engine *e, uint64_t page, const struct page_action *a, const uint8_t *data);
 /* Where the bytes of an action are; NULL: nowhere, or all zero. *form becomes what travels. */
 const uint8_t *deed_bytes(const struct engine *e, enum page_bytes bytes, const uint8_t *data, enum page_bytes *form);
+
+/* Pages homed here (mem/learn.c). Before a step: what does the event tell, and should a read be served as a write? After an action: to whom did the page go,
+ * and with which bytes? */
+void learn_event(struct engine *e, uint64_t page, struct page_event *ev, const uint8_t *data);
+void learn_action(struct engine *e, uint64_t page, const struct page_action *a, const uint8_t *data);
 
 uint64_t engine_clock_ns(void);
 /* CPU time of a thread of this process; UINT64_MAX when it is gone. */

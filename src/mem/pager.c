@@ -38,6 +38,7 @@ struct pager {
 	struct engine_cause ask;
 	_Atomic bool quit;
 	_Atomic uint64_t cache_pages;
+	struct pager_discard *_Atomic freed; /* last come first */
 };
 
 static void pager_kick(const struct pager *p)
@@ -142,6 +143,19 @@ static int pager_wait(struct pager *p, struct epoll_event *ev)
 
 /* Commands. */
 
+/* Hand over what other threads have left, oldest first. */
+static void pager_take_freed(struct pager *p)
+{
+	struct pager_discard *d = atomic_exchange(&p->freed, NULL), *first = NULL, *next;
+
+	for (; d; d = next) {
+		next = d->next;
+		d->next = first;
+		first = d;
+	}
+	engine_free(&p->engine, first);
+}
+
 static void pager_commands(struct pager *p)
 {
 	struct engine *e = &p->engine;
@@ -151,6 +165,7 @@ static void pager_commands(struct pager *p)
 		return;
 	e->cache.max = atomic_load(&p->cache_pages);
 	tally_set(&e->tally.cache_limit_pages, e->cache.max);
+	pager_take_freed(p);
 	if (atomic_load(&p->freeze) == FREEZE_ASKED)
 		engine_fail(e, p->ask.reason, p->ask.node, "%s", p->ask.what);
 }
@@ -322,12 +337,24 @@ void pager_stop(struct pager *p)
 		pager_kick(p);
 		pthread_join(p->thread, NULL);
 	}
+	pager_take_freed(p);
 	engine_fini(&p->engine);
 	if (p->epoll >= 0)
 		close(p->epoll);
 	if (p->kick >= 0)
 		close(p->kick);
 	free(p);
+}
+
+int pager_free(struct pager *p, struct pager_discard *d)
+{
+	if (d->pages == 0 || d->pages > p->engine.pages || d->first > p->engine.pages - d->pages)
+		return -EINVAL;
+	d->next = atomic_load(&p->freed);
+	while (!atomic_compare_exchange_weak(&p->freed, &d->next, d))
+		;
+	pager_kick(p);
+	return 0;
 }
 
 void pager_set_cache(struct pager *p, uint64_t cache_bytes)

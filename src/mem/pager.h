@@ -58,6 +58,18 @@ void pager_freeze(struct pager *p, enum stop_reason reason, node_t node, const c
 /* End the thread and free everything. Guest RAM reads as zeros where no frame is: nothing may run the guest any more. NULL is fine. */
 void pager_stop(struct pager *p);
 
+/* Pages that the guest says are free: those homed here lose their bytes and need no frame anywhere any more, they read as zeros. Where another node is the
+ * last writer they are fetched for that. What somebody touches meanwhile may keep its bytes. The guest may use the pages again after done().
+ * The struct is the pager's until done(), which is called on the pager's thread and must not block; from pager_stop if it did not come to it before. */
+struct pager_discard {
+	uint64_t first, pages; /* dense numbers (mem/ram.h) */
+	void (*done)(struct pager_discard *d);
+	void *user;
+	struct pager_discard *next; /* the pager's own */
+};
+/* Any thread. -EINVAL: not pages of RAM, then done() is not called. */
+int pager_free(struct pager *p, struct pager_discard *d) MUST_CHECK;
+
 /* Change the cache budget of a running pager; frames beyond it leave as fast as peers take them. Any thread. */
 void pager_set_cache(struct pager *p, uint64_t cache_bytes);
 

@@ -28,6 +28,7 @@
 	C(zero_grants, "grants received as a flag instead of 4 KiB") \
 	C(migratory, "pages homed here that were granted writable to a reader") \
 	C(migratory_unused, "such pages that came back as they went") \
+	C(discards, "pages homed here whose bytes the guest gave up") \
 	C(drops, "shared frames given up to stay within the cache budget") \
 	C(write_backs, "modified frames sent home for the same reason") \
 	C(rounds, "turns of the pager's loop that had work") \

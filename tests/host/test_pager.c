@@ -4,6 +4,7 @@
 
 #include "wire/peer.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -98,6 +99,70 @@ TEST(a_page_that_has_settled_is_shared_again)
 			CHECK_EQ(*bed_word(&b, n, 20, 0), 40);
 	CHECK(BED_SUM(&b, reads) - reads <= 4);
 	CHECK(bed_stats(&b, 1).migratory_unused >= 1);
+	bed_drop(&b);
+}
+
+static void freed(struct pager_discard *d)
+{
+	atomic_store((_Atomic int *)d->user, 1);
+}
+
+static void free_pages(struct bed *b, unsigned n, uint64_t first, uint64_t pages)
+{
+	_Atomic int done = 0;
+	struct pager_discard d = {.first = first, .pages = pages, .done = freed, .user = (void *)&done};
+
+	if (pager_free(b->pager[n], &d) == 0)
+		BED_AWAIT(atomic_load(&done));
+}
+
+/* Pages of node 0, last written by either node or read by both: freed, they take memory nowhere and are zero. */
+TEST(what_the_guest_frees_needs_no_frame)
+{
+	struct pager_discard none = {.first = 1024, .pages = 1}, beyond = {.first = 512, .pages = UINT64_MAX};
+
+	BED(b, 2, 512, 0, no_prefetch);
+	for (unsigned page = 0; page < 520; page++)
+		*bed_word(&b, page % 3 == 1, page, 7) = 1 + page;
+	for (unsigned page = 2; page < 520; page += 3)
+		CHECK_EQ(*bed_word(&b, 1, page, 7), 1 + page);
+	CHECK(bed_resident_kib(&b, 0) + bed_resident_kib(&b, 1) >= 520 * 4);
+	free_pages(&b, 0, 0, 520); /* 8 of them are node 1's: not touched */
+	CHECK_EQ(bed_stats(&b, 0).discards, 512);
+	CHECK(bed_resident_kib(&b, 0) + bed_resident_kib(&b, 1) <= 16 * 4);
+	for (unsigned page = 0; page < 520; page++)
+		CHECK_EQ(*bed_word(&b, page % 2, page, 7), page < 512 ? 0 : 1 + page);
+	free_pages(&b, 0, 0, 512);
+	CHECK_EQ(bed_stats(&b, 0).discards, 512 + 256); /* those that node 0 has read since, and so had writable */
+	free_pages(&b, 0, 0, 512);
+	CHECK_EQ(bed_stats(&b, 0).discards, 512 + 256);
+	CHECK(bed_resident_kib(&b, 0) <= 16 * 4);
+	CHECK_EQ(pager_free(b.pager[0], &none), -EINVAL);
+	CHECK_EQ(pager_free(b.pager[0], &beyond), -EINVAL);
+	bed_drop(&b);
+}
+
+/* Who writes a page while it is being freed keeps it; nobody gets stuck. */
+TEST(pages_freed_while_they_are_used)
+{
+	BED(b, 2, 64, 0, no_prefetch);
+	for (unsigned round = 0; round < 50; round++) {
+		_Atomic int done = 0;
+		struct pager_discard d = {.first = 0, .pages = 64, .done = freed, .user = (void *)&done};
+
+		for (unsigned page = 0; page < 64; page++)
+			*bed_word(&b, round % 2, page, 0) = round;
+		CHECK_EQ(pager_free(b.pager[0], &d), 0);
+		for (unsigned page = 0; page < 64; page += 5)
+			*bed_word(&b, (round + page) % 2, page, 1) = page;
+		BED_AWAIT(atomic_load(&done));
+		for (unsigned page = 0; page < 64; page++) {
+			uint64_t one = *bed_word(&b, round % 2, page, 0), two = *bed_word(&b, round % 2, page, 1);
+
+			CHECK(one == 0 || one == round);
+			CHECK(two == 0 || two == page);
+		}
+	}
 	bed_drop(&b);
 }
 
