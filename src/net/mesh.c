@@ -318,6 +318,14 @@ static int one_round(struct setup *s)
 	return 0;
 }
 
+static bool node_there(const struct mesh *m, unsigned j)
+{
+	for (unsigned k = 0; k < MESH_STREAMS; k++)
+		if (m->fd[j][k] < 0)
+			return false;
+	return true;
+}
+
 /* Name the first node that misses, and what is known about why. */
 static int tell_missing(struct setup *s)
 {
@@ -327,7 +335,7 @@ static int tell_missing(struct setup *s)
 	for (unsigned j = 0; j < p->nodes; j++) {
 		const struct talk *t = &s->talk[j * MESH_STREAMS];
 
-		if (j == p->self.v || (s->mesh->fd[j][MESH_PAGE] >= 0 && s->mesh->fd[j][MESH_BUS] >= 0))
+		if (j == p->self.v || node_there(s->mesh, j))
 			continue;
 		addr_print(&p->peer[j], where);
 		if (j > p->self.v)

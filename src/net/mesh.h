@@ -1,4 +1,4 @@
-/* Sets up the full mesh of a VM's fragments: two ordered streams for each pair of nodes.
+/* Sets up the full mesh of a VM's fragments: three ordered streams for each pair of nodes.
  *
  *     node i connects to every node j < i and listens for every node j > i
  *     connector            listener
@@ -18,7 +18,7 @@
 #include "base/types.h"
 #include "net/addr.h"
 
-enum mesh_stream { MESH_PAGE, MESH_BUS, MESH_STREAMS }; /* as in peer_hello.stream */
+enum mesh_stream { MESH_PAGE, MESH_BUS, MESH_IO, MESH_STREAMS }; /* as in peer_hello.stream */
 
 struct mesh_plan {
 	node_t self;

@@ -146,6 +146,7 @@ static int open_aggregate(struct fragment_machine *m, struct mesh *mesh, struct 
 	for (unsigned n = 0; n < NODES_MAX; n++) {
 		a.page_fd[n] = n < c->nodes ? mesh->fd[n][MESH_PAGE] : -1;
 		a.bus_fd[n] = n < c->nodes ? mesh->fd[n][MESH_BUS] : -1;
+		a.io_fd[n] = n < c->nodes ? mesh->fd[n][MESH_IO] : -1;
 	}
 	for (unsigned n = 0; n < c->nodes; n++) {
 		TEXT_SET(a.name[n], c->node[n].name);

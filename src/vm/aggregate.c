@@ -10,7 +10,9 @@
 #include <x86intrin.h>
 
 #include "base/log.h"
+#include "net/hub.h"
 #include "vm/verdict.h"
+#include "wire/peer.h"
 
 struct aggregate {
 	struct aggregate_config c;
@@ -19,6 +21,7 @@ struct aggregate {
 	struct pager *pager;
 	struct machine *machine;
 	struct interlink *interlink;
+	struct hub *io;
 	uint32_t tsc_khz;
 	struct verdict verdict;
 	bool opened; /* atomic: pager, machine and interlink are there for all threads to use */
@@ -48,6 +51,7 @@ static void on_stopping(void *owner, enum stop_reason reason, node_t about, cons
 		machine_leave(a->machine);
 		pager_freeze(a->pager, reason, about, what);
 		interlink_stop(a->interlink, reason, about, what);
+		hub_stop(a->io, reason, about, what);
 	}
 	pthread_mutex_lock(&a->lock);
 	a->over = true;
@@ -100,6 +104,16 @@ static int on_machine_io(void *owner, vcpu_t from, enum bus_space space, uint64_
 	struct aggregate *a = owner;
 
 	return interlink_io(a->interlink, a->c.devices, from, space, addr, data, bytes, write);
+}
+
+/* Nothing is sent before all is open. */
+static int on_machine_send(void *owner, node_t to, bool bulk, const uint8_t *frame, size_t bytes)
+{
+	struct aggregate *a = owner;
+
+	if (bulk)
+		return a->io ? hub_send(a->io, to, frame, bytes) : -EPIPE;
+	return a->interlink ? interlink_send(a->interlink, to, frame, bytes) : -EPIPE;
 }
 
 /* For a vCPU elsewhere: to its node. The SIPI that started one of ours: to all, for its proxies there. */
@@ -197,6 +211,25 @@ static void on_tick(void *vm, uint64_t now_ms)
 	verdict_tick(&((struct aggregate *)vm)->verdict, now_ms);
 }
 
+static int on_other(void *vm, node_t from, unsigned id, const uint8_t *body, size_t bytes)
+{
+	return plane_message(machine_plane(((struct aggregate *)vm)->machine), from, id, body, bytes);
+}
+
+/* What the io streams tell. */
+
+static int on_io_frame(void *owner, node_t from, unsigned id, const uint8_t *body, size_t bytes)
+{
+	struct peer_stop m;
+
+	if (id != PEER_stop)
+		return plane_bulk(machine_plane(((struct aggregate *)owner)->machine), from, id, body, bytes);
+	if (peer_get_stop(body, bytes, &m) || m.node >= NODES_MAX)
+		return -EBADMSG;
+	on_stopped(owner, from, m.reason, (node_t){m.node}, m.what.s);
+	return 0;
+}
+
 /* Opening. */
 
 static int open_topology(struct aggregate *a, struct failure *f)
@@ -242,7 +275,7 @@ static int open_machine(struct aggregate *a, struct failure *f)
 	struct machine_config m = {
 		.topology = a->topology, .vcpus_here = a->c.vcpus[a->c.self.v], .self = a->c.self, .devices = a->c.devices,
 		.ram = &a->ram, .cpuid = a->c.cpuid, .tsc_khz = a->c.cpuid->tsc_khz,
-		.hooks = {.owner = a, .end = on_machine_end, .console = on_machine_console, .io = on_machine_io, .irq = on_machine_irq},
+		.hooks = {.owner = a, .end = on_machine_end, .console = on_machine_console, .io = on_machine_io, .irq = on_machine_irq, .send = on_machine_send},
 	};
 
 	a->tsc_khz = a->c.cpuid->tsc_khz;
@@ -254,13 +287,24 @@ static int open_interlink(struct aggregate *a, struct failure *f)
 	struct interlink_config i = {
 		.self = a->c.self, .nodes = a->c.nodes, .scale = a->c.pretended.ratio ? a->c.pretended : *machine_clock_scale(a->machine), .khz = a->tsc_khz,
 		.silence_ms = a->c.silence_ms ? a->c.silence_ms : AGGREGATE_SILENCE_MS,
-		.calls = {on_irq, on_io_read, on_io_write, on_clock, on_tsc_base, on_boot_entry, on_stopped, on_lost, on_tick, a},
+		.calls = {on_irq, on_io_read, on_io_write, on_clock, on_tsc_base, on_boot_entry, on_stopped, on_lost, on_tick, on_other, a},
 	};
 
 	memcpy(i.fd, a->c.bus_fd, sizeof i.fd);
 	for (unsigned n = 0; n < NODES_MAX; n++)
 		a->c.bus_fd[n] = -1;
 	return interlink_open(&a->interlink, &i, f);
+}
+
+static int open_io(struct aggregate *a, struct failure *f)
+{
+	struct hub_config h = {.self = a->c.self, .nodes = a->c.nodes, .dead_ms = a->c.silence_ms ? a->c.silence_ms : AGGREGATE_SILENCE_MS, .patient = true,
+		.calls = {.frame = on_io_frame, .lost = on_lost, .owner = a}};
+
+	memcpy(h.fd, a->c.io_fd, sizeof h.fd);
+	for (unsigned n = 0; n < NODES_MAX; n++)
+		a->c.io_fd[n] = -1;
+	return hub_open(&a->io, &h, f);
 }
 
 static void close_fds(int fd[NODES_MAX], unsigned nodes)
@@ -286,6 +330,8 @@ int aggregate_open(struct aggregate **out, const struct aggregate_config *c, str
 		err = open_memory(a, f);
 	if (!err)
 		err = open_machine(a, f);
+	if (!err)
+		err = open_io(a, f);
 	if (!err)
 		err = open_interlink(a, f);
 	if (err) {
@@ -374,16 +420,19 @@ void aggregate_close(struct aggregate *a)
 	if (!a)
 		return;
 	verdict_mute(&a->verdict);
-	interlink_close(a->interlink); /* frees vCPUs that wait for a device */
-	a->interlink = NULL;
+	interlink_halt(a->interlink); /* frees vCPUs that wait for a device */
+	hub_halt(a->io);
 	pager_stop(a->pager); /* and those that wait for a page */
 	if (a->machine) {
 		machine_stop(a->machine);
 		machine_close(a->machine);
 	}
+	interlink_close(a->interlink);
+	hub_close(a->io);
 	ram_unmap(&a->ram);
 	close_fds(a->c.page_fd, a->c.nodes);
 	close_fds(a->c.bus_fd, a->c.nodes);
+	close_fds(a->c.io_fd, a->c.nodes);
 	verdict_fini(&a->verdict);
 	free(a);
 }
@@ -457,25 +506,41 @@ static void stats_interlink(struct aggregate *a, struct stats_sink *s)
 	s->each(s->to, "bus.io_served", i.io_served);
 	s->each(s->to, "bus.bytes_sent", i.bytes_sent);
 	s->each(s->to, "bus.bytes_received", i.bytes_received);
+	s->each(s->to, "io.bytes_received", hub_bytes_received(a->io));
 }
 
-/* What top shows of a pair: both kinds of stream. */
+static void stats_plane(struct aggregate *a, struct stats_sink *s)
+{
+	struct plane_stats p;
+
+	plane_stats(machine_plane(a->machine), &p);
+	s->each(s->to, "queue.bells", p.bells);
+	s->each(s->to, "queue.irqs", p.sent);
+	s->each(s->to, "queue.raised", p.raised);
+	s->each(s->to, "queue.waits", p.waits);
+}
+
+/* What top shows of a pair: all kinds of stream. */
 static void stats_pairs(struct aggregate *a, const struct pager_stats *p, struct stats_sink *s)
 {
 	struct interlink_stats i;
+	uint64_t bytes, messages, sum = 0;
 	char key[NAME_BYTES];
 
 	interlink_stats(a->interlink, &i);
 	for (unsigned n = 0; n < a->c.nodes; n++) {
 		if (n == a->c.self.v)
 			continue;
+		hub_sent(a->io, node_at(n), &bytes, &messages);
+		sum += bytes;
 		snprintf(key, sizeof key, "peer.%u.bytes_sent", n);
-		s->each(s->to, key, p->peer[n].bytes_sent + i.peer_bytes_sent[n]);
+		s->each(s->to, key, p->peer[n].bytes_sent + i.peer_bytes_sent[n] + bytes);
 		snprintf(key, sizeof key, "peer.%u.messages_sent", n);
-		s->each(s->to, key, p->peer[n].messages_sent + i.peer_messages_sent[n]);
+		s->each(s->to, key, p->peer[n].messages_sent + i.peer_messages_sent[n] + messages);
 		snprintf(key, sizeof key, "peer.%u.rtt_ns", n);
 		s->each(s->to, key, i.round_trip_cycles[n] * 1000 / (a->tsc_khz / 1000 + !(a->tsc_khz / 1000)));
 	}
+	s->each(s->to, "io.bytes_sent", sum);
 }
 
 static void stats_vcpu(struct aggregate *a, unsigned n, const struct machine_vcpu_stats *v, struct stats_sink *s)
@@ -505,6 +570,7 @@ void aggregate_stats(struct aggregate *a, void (*each)(void *to, const char *key
 	stats_peers(&p, a->c.nodes, &s);
 	stats_interlink(a, &s);
 	stats_pairs(a, &p, &s);
+	stats_plane(a, &s);
 	for (unsigned n = 0; n < a->topology.vcpus; n++) {
 		machine_vcpu_stats(a->machine, (vcpu_t){(uint16_t)n}, &v);
 		sum.exits += v.exits;

@@ -1,10 +1,10 @@
-/* This node's share of an aggregate VM, assembled: guest RAM and its pager, the machine with real and proxy vCPUs, and the interlink to the other
- * fragments. The one visible place where the rooms' callbacks meet.
+/* This node's share of an aggregate VM, assembled: guest RAM and its pager, the machine with real and proxy vCPUs, the interlink to the other
+ * fragments, and a hub (net/hub.h) for what their devices' queues carry. The one visible place where the rooms' callbacks meet.
  *
  *   aggregate_open (all nodes) -> aggregate_start (all nodes) -> config.ended (each node, once) -> aggregate_close
  *
  * The guest ends once, by the agreed stop (proto/stop.h, driven by vm/verdict.h): at the first cause a node freezes - no page is installed or answered any
- * more, no vCPU enters the guest - and tells all others on both kinds of stream; 'ended' comes with the verdict, which all nodes share. Threads that wait
+ * more, no vCPU enters the guest - and tells all others on every kind of stream; 'ended' comes with the verdict, which all nodes share. Threads that wait
  * for a page never return; a process that owns an aggregate reports and exits.
  *
  * Threads: open, start, close on one owner thread. The callbacks come from any thread and must not block. */
@@ -27,7 +27,7 @@ struct aggregate_config {
 	uint64_t bytes[NODES_MAX];           /* RAM homed on each */
 	uint64_t vcpus[NODES_MAX];           /* vCPUs placed on each, one bit each; disjoint, together 0 .. n-1 */
 	const struct cpuid_table *cpuid;     /* the meet of all nodes; read during open */
-	int page_fd[NODES_MAX], bus_fd[NODES_MAX]; /* from net/mesh.h; owned from the call on */
+	int page_fd[NODES_MAX], bus_fd[NODES_MAX], io_fd[NODES_MAX]; /* from net/mesh.h; owned from the call on */
 	const char *kernel, *initrd, *cmdline;     /* node 'devices'; initrd may be NULL; read during start */
 	int kernel_fd, initrd_fd;                  /* as in vm/boot.h */
 	uint64_t cache_bytes;                /* and the rest as in mem/pager.h, 0: its defaults */

@@ -1,4 +1,4 @@
-/* See interlink.h. One epoll thread; senders append to a peer's queue under its lock and flush it themselves when the socket takes it. */
+/* See interlink.h. */
 #include "vm/interlink.h"
 
 #include <errno.h>
@@ -6,19 +6,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <sys/timerfd.h>
 #include <time.h>
-#include <unistd.h>
 #include <x86intrin.h>
 
 #include "base/ensure.h"
 #include "base/log.h"
-#include "net/link.h"
+#include "net/hub.h"
 #include "wire/peer.h"
 
-enum { ECHOES_PER_SILENCE = 8, SILENCES_TO_BEGIN = 20, TAG_WAKE = NODES_MAX, TAG_TIMER };
+enum { ECHOES_PER_SILENCE = 8, SILENCES_TO_BEGIN = 20 };
 
 /* A vCPU's one access under way. Guarded by waits_lock. */
 struct io_wait {
@@ -27,22 +23,17 @@ struct io_wait {
 	uint64_t value;
 };
 
+/* Of the hub's thread. */
 struct peer {
-	struct link *link;     /* NULL for self and for a lost peer; guarded by lock for writing */
-	pthread_mutex_t lock;  /* guards the outgoing queue of link, and link itself */
-	bool wants_out;        /* EPOLLOUT is armed; guarded by lock */
-	uint64_t heard_ms;     /* interlink thread */
-	bool heard;            /* interlink thread: it has said something; before that it may still be getting ready */
+	uint64_t heard_ms;
+	bool heard; /* it has said something; before that it may still be getting ready */
 	struct clock_estimate clock;
-	uint64_t bytes_sent, messages_sent; /* guarded by lock */
 };
 
 struct interlink {
 	struct interlink_config c;
+	struct hub *hub;
 	struct peer peer[NODES_MAX];
-	int epoll, wake, timer;
-	pthread_t thread;
-	bool started;
 	bool closing;              /* guarded by waits_lock */
 	pthread_mutex_t waits_lock; /* guards wait[] and closing */
 	pthread_cond_t wait_done[VCPUS_MAX];
@@ -68,65 +59,23 @@ static uint64_t now_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-/* Called with the peer's lock. */
-static void peer_watch(struct interlink *il, unsigned n, bool out)
-{
-	struct epoll_event e = {.events = EPOLLIN | (out ? EPOLLOUT : 0), .data.u32 = n};
-
-	if (il->peer[n].wants_out == out)
-		return;
-	il->peer[n].wants_out = out;
-	ensure(epoll_ctl(il->epoll, EPOLL_CTL_MOD, link_fd(il->peer[n].link), &e) == 0);
-}
-
-static int peer_send(struct interlink *il, node_t to, const uint8_t *frame, size_t bytes)
-{
-	struct peer *p = &il->peer[to.v];
-	int err = -EPIPE;
-
-	ensure(bytes > 0);
-	pthread_mutex_lock(&p->lock);
-	if (p->link) {
-		err = link_queue(p->link, frame, bytes, NULL);
-		if (!err) {
-			p->bytes_sent += bytes;
-			p->messages_sent++;
-			err = link_flush(p->link);
-			if (err == -EAGAIN) {
-				peer_watch(il, to.v, true);
-				err = 0;
-			}
-		}
-	}
-	pthread_mutex_unlock(&p->lock);
-	return err;
-}
-
 #define PEER_SEND(il, to, name, ...) ({ \
 	uint8_t frame_[256 + WIRE_STR_MAX]; \
 	struct peer_##name message_ = {__VA_ARGS__}; \
-	peer_send((il), (to), frame_, peer_put_##name(&message_, frame_, sizeof frame_)); \
+	hub_send((il)->hub, (to), frame_, peer_put_##name(&message_, frame_, sizeof frame_)); \
 })
 
-/* Interlink thread. The waiters for that peer are told; the fragment decides what its loss means. */
-static void peer_lost(struct interlink *il, unsigned n, const char *why)
+/* The waiters for that peer are told; the fragment decides what its loss means. */
+static void on_peer_lost(void *owner, node_t from, const char *why)
 {
-	struct peer *p = &il->peer[n];
+	struct interlink *il = owner;
 
-	pthread_mutex_lock(&p->lock);
-	if (!p->link) {
-		pthread_mutex_unlock(&p->lock);
-		return;
-	}
-	link_close(p->link);
-	p->link = NULL;
-	pthread_mutex_unlock(&p->lock);
 	pthread_mutex_lock(&il->waits_lock);
 	for (unsigned v = 0; v < VCPUS_MAX; v++)
-		if (il->wait[v].waiting && il->wait[v].from.v == n)
+		if (il->wait[v].waiting && node_eq(il->wait[v].from, from))
 			pthread_cond_signal(&il->wait_done[v]);
 	pthread_mutex_unlock(&il->waits_lock);
-	il->c.calls.lost(il->c.calls.vm, (node_t){(uint8_t)n}, why);
+	il->c.calls.lost(il->c.calls.vm, from, why);
 }
 
 static bool io_args_good(unsigned space, uint64_t addr, unsigned bytes)
@@ -255,8 +204,12 @@ static int on_boot_entry(struct interlink *il, const uint8_t *body, size_t bytes
 	return 0;
 }
 
-static int on_message(struct interlink *il, node_t from, unsigned id, const uint8_t *body, size_t bytes)
+static int on_message(void *owner, node_t from, unsigned id, const uint8_t *body, size_t bytes)
 {
+	struct interlink *il = owner;
+
+	il->peer[from.v].heard_ms = now_ms();
+	il->peer[from.v].heard = true;
 	switch (id) {
 	case PEER_irq: return on_irq(il, body, bytes);
 	case PEER_io_read: return on_io_read(il, from, body, bytes);
@@ -267,176 +220,59 @@ static int on_message(struct interlink *il, node_t from, unsigned id, const uint
 	case PEER_tsc_base: return on_tsc_base(il, from, body, bytes);
 	case PEER_boot_entry: return on_boot_entry(il, body, bytes);
 	case PEER_stop: return on_stop(il, from, body, bytes);
-	default: return -EBADMSG;
+	default: return il->c.calls.other(il->c.calls.vm, from, id, body, bytes);
 	}
 }
 
-/* Everything that has arrived. -EAGAIN: nothing more for now; else why the stream is over. */
-static int peer_drain(struct interlink *il, unsigned n)
+static void on_tick(void *owner)
 {
-	struct peer *p = &il->peer[n];
-	struct link_frame frame;
-	int err, got;
-
-	while ((err = link_fill(p->link)) == 0) {
-		while ((got = link_next(p->link, &frame)) == 1) {
-			__atomic_fetch_add(&il->stats.bytes_received, WIRE_HEADER_BYTES + frame.bytes, __ATOMIC_RELAXED);
-			err = on_message(il, (node_t){(uint8_t)n}, frame.id, frame.body, frame.bytes);
-			if (err)
-				return err;
-		}
-		if (got < 0)
-			return got;
-	}
-	return err;
-}
-
-static void peer_ready(struct interlink *il, unsigned n, uint32_t events)
-{
-	struct peer *p = &il->peer[n];
-	int err = 0;
-
-	if (!p->link)
-		return;
-	if (events & EPOLLOUT) {
-		pthread_mutex_lock(&p->lock);
-		err = link_flush(p->link);
-		if (err != -EAGAIN)
-			peer_watch(il, n, false);
-		pthread_mutex_unlock(&p->lock);
-	}
-	if (events & ~(uint32_t)EPOLLOUT) {
-		p->heard_ms = now_ms();
-		p->heard = true;
-		err = peer_drain(il, n);
-	}
-	if (err == -EBADMSG || err == -EPROTO)
-		peer_lost(il, n, "it sent what no correct node sends");
-	else if (err && err != -EAGAIN)
-		peer_lost(il, n, err == -EPIPE ? "it closed the connection" : strerror(-err));
-}
-
-static void on_timer(struct interlink *il)
-{
-	uint64_t now = now_ms(), fired;
+	struct interlink *il = owner;
+	uint64_t now = now_ms();
 	char why[96];
 
-	if (read(il->timer, &fired, sizeof fired) != sizeof fired)
-		return;
 	for (unsigned n = 0; n < il->c.nodes; n++) {
-		if (!il->peer[n].link)
+		node_t node = {(uint8_t)n};
+
+		if (!hub_has(il->hub, node))
 			continue;
 		if (now - il->peer[n].heard_ms > il->c.silence_ms * (il->peer[n].heard ? 1u : SILENCES_TO_BEGIN)) {
 			snprintf(why, sizeof why, "it has not answered for %llu ms", (unsigned long long)(now - il->peer[n].heard_ms));
-			peer_lost(il, n, why);
-		} else if (PEER_SEND(il, ((node_t){(uint8_t)n}), echo, .tsc_sent = clock_now(il))) {
+			hub_drop(il->hub, node, why);
+		} else if (PEER_SEND(il, node, echo, .tsc_sent = clock_now(il))) {
 			log_debug("echo to node %u not sent", n);
 		}
 	}
 	il->c.calls.tick(il->c.calls.vm, now);
 }
 
-static void *interlink_thread(void *arg)
-{
-	struct interlink *il = arg;
-	struct epoll_event events[NODES_MAX + 2];
-
-	for (;;) {
-		int n = epoll_wait(il->epoll, events, ARRAY_LEN(events), -1);
-
-		for (int i = 0; i < n; i++) {
-			if (events[i].data.u32 == TAG_WAKE)
-				return NULL;
-			if (events[i].data.u32 != TAG_TIMER)
-				peer_ready(il, events[i].data.u32, events[i].events);
-		}
-		/* After what had arrived: a peer whose words wait in our own queue is not silent. */
-		for (int i = 0; i < n; i++)
-			if (events[i].data.u32 == TAG_TIMER)
-				on_timer(il);
-	}
-}
-
-static int interlink_watch(struct interlink *il, int fd, uint32_t tag)
-{
-	struct epoll_event e = {.events = EPOLLIN, .data.u32 = tag};
-
-	return epoll_ctl(il->epoll, EPOLL_CTL_ADD, fd, &e) < 0 ? -errno : 0;
-}
-
-static int interlink_arm(struct interlink *il)
-{
-	uint64_t period_ns = (uint64_t)il->c.silence_ms * 1000000 / ECHOES_PER_SILENCE;
-	struct timespec period = {.tv_sec = (time_t)(period_ns / 1000000000), .tv_nsec = (long)(period_ns % 1000000000)};
-	struct itimerspec every = {.it_interval = period, .it_value = {.tv_nsec = 1}};
-
-	il->epoll = epoll_create1(EPOLL_CLOEXEC);
-	il->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	il->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (il->epoll < 0 || il->wake < 0 || il->timer < 0 || timerfd_settime(il->timer, 0, &every, NULL) < 0)
-		return -errno;
-	return interlink_watch(il, il->wake, TAG_WAKE) || interlink_watch(il, il->timer, TAG_TIMER) ? -errno : 0;
-}
-
-static int interlink_adopt(struct interlink *il)
-{
-	for (unsigned n = 0; n < il->c.nodes; n++) {
-		int err;
-
-		if (il->c.fd[n] < 0)
-			continue;
-		err = link_open(&il->peer[n].link, il->c.fd[n], 0, il->c.silence_ms);
-		il->c.fd[n] = -1;
-		if (err)
-			return err;
-		il->peer[n].heard_ms = now_ms();
-		err = interlink_watch(il, link_fd(il->peer[n].link), n);
-		if (err)
-			return err;
-	}
-	return 0;
-}
-
 int interlink_open(struct interlink **out, const struct interlink_config *config, struct failure *f)
 {
 	struct interlink *il = calloc(1, sizeof *il);
-	int err = -ENOMEM;
+	struct hub_config h = {.self = config->self, .nodes = config->nodes, .dead_ms = config->silence_ms, .tick_ms = config->silence_ms / ECHOES_PER_SILENCE,
+		.calls = {on_message, on_peer_lost, on_tick, il}};
+	int err;
 
-	if (il) {
-		il->c = *config;
-		il->epoll = il->wake = il->timer = -1;
-		pthread_mutex_init(&il->waits_lock, NULL);
-		for (unsigned n = 0; n < NODES_MAX; n++) {
-			pthread_mutex_init(&il->peer[n].lock, NULL);
-			il->peer[n].clock.khz = config->khz;
-		}
-		for (unsigned v = 0; v < VCPUS_MAX; v++)
-			pthread_cond_init(&il->wait_done[v], NULL);
-		err = interlink_arm(il);
-		if (!err)
-			err = interlink_adopt(il);
-		if (!err)
-			err = -pthread_create(&il->thread, NULL, interlink_thread, il);
-		il->started = !err;
+	if (!il)
+		return failure_set(f, -ENOMEM, "free memory on this node", "no memory for the links to the other nodes");
+	il->c = *config;
+	memcpy(h.fd, config->fd, sizeof h.fd);
+	pthread_mutex_init(&il->waits_lock, NULL);
+	for (unsigned n = 0; n < NODES_MAX; n++) {
+		il->peer[n].heard_ms = now_ms();
+		il->peer[n].clock.khz = config->khz;
 	}
-	if (err) {
-		interlink_close(il);
-		return failure_set(f, err, "look at this node's limits on open files and threads", "cannot watch the links to the other nodes: %s", strerror(-err));
-	}
-	*out = il;
-	return 0;
+	for (unsigned v = 0; v < VCPUS_MAX; v++)
+		pthread_cond_init(&il->wait_done[v], NULL);
+	err = hub_open(&il->hub, &h, f);
+	if (err)
+		free(il);
+	else
+		*out = il;
+	return err;
 }
 
-static void close_fd(int fd)
+void interlink_halt(struct interlink *il)
 {
-	if (fd >= 0)
-		close(fd);
-}
-
-void interlink_close(struct interlink *il)
-{
-	uint64_t one = 1;
-
 	if (!il)
 		return;
 	pthread_mutex_lock(&il->waits_lock);
@@ -444,19 +280,21 @@ void interlink_close(struct interlink *il)
 	for (unsigned v = 0; v < VCPUS_MAX; v++)
 		pthread_cond_signal(&il->wait_done[v]);
 	pthread_mutex_unlock(&il->waits_lock);
-	if (il->started) {
-		ensure(write(il->wake, &one, sizeof one) == sizeof one);
-		pthread_join(il->thread, NULL);
-	}
-	for (unsigned n = 0; n < NODES_MAX; n++) {
-		if (il->peer[n].link)
-			link_close(il->peer[n].link);
-		close_fd(il->c.nodes > n ? il->c.fd[n] : -1);
-	}
-	close_fd(il->epoll);
-	close_fd(il->wake);
-	close_fd(il->timer);
+	hub_halt(il->hub);
+}
+
+void interlink_close(struct interlink *il)
+{
+	if (!il)
+		return;
+	interlink_halt(il);
+	hub_close(il->hub);
 	free(il);
+}
+
+int interlink_send(struct interlink *il, node_t to, const uint8_t *frame, size_t bytes)
+{
+	return hub_send(il->hub, to, frame, bytes);
 }
 
 int interlink_irq(struct interlink *il, node_t to, vcpu_t vcpu, unsigned mode, uint8_t vector)
@@ -482,14 +320,7 @@ int interlink_tsc_base(struct interlink *il, uint64_t offset)
 
 void interlink_stop(struct interlink *il, unsigned reason, node_t about, const char *what)
 {
-	for (unsigned n = 0; n < il->c.nodes; n++) {
-		struct peer_stop m = {.reason = (uint8_t)reason, .node = about.v};
-		uint8_t frame[64 + WIRE_STR_MAX];
-
-		snprintf(m.what.s, sizeof m.what.s, "%s", what);
-		if (n != il->c.self.v && peer_send(il, (node_t){(uint8_t)n}, frame, peer_put_stop(&m, frame, sizeof frame)))
-			log_debug("node %u is gone already", n);
-	}
+	hub_stop(il->hub, reason, about, what);
 }
 
 static int io_send(struct interlink *il, node_t to, vcpu_t vcpu, enum bus_space space, uint64_t addr, const void *data, unsigned bytes, bool write)
@@ -500,16 +331,6 @@ static int io_send(struct interlink *il, node_t to, vcpu_t vcpu, enum bus_space 
 		return PEER_SEND(il, to, io_read, .vcpu = vcpu.v, .space = (uint8_t)space, .addr = addr, .bytes = (uint8_t)bytes);
 	memcpy(&value, data, bytes);
 	return PEER_SEND(il, to, io_write, .vcpu = vcpu.v, .space = (uint8_t)space, .addr = addr, .bytes = (uint8_t)bytes, .value = value);
-}
-
-static bool peer_here(struct interlink *il, node_t n)
-{
-	bool here;
-
-	pthread_mutex_lock(&il->peer[n.v].lock);
-	here = il->peer[n.v].link != NULL;
-	pthread_mutex_unlock(&il->peer[n.v].lock);
-	return here;
 }
 
 int interlink_io(struct interlink *il, node_t to, vcpu_t vcpu, enum bus_space space, uint64_t addr, void *data, unsigned bytes, bool write)
@@ -523,7 +344,7 @@ int interlink_io(struct interlink *il, node_t to, vcpu_t vcpu, enum bus_space sp
 	pthread_mutex_unlock(&il->waits_lock);
 	err = io_send(il, to, vcpu, space, addr, data, bytes, write);
 	pthread_mutex_lock(&il->waits_lock);
-	while (!err && !w->done && !il->closing && peer_here(il, to))
+	while (!err && !w->done && !il->closing && hub_has(il->hub, to))
 		pthread_cond_wait(&il->wait_done[vcpu.v], &il->waits_lock);
 	if (!err && !w->done)
 		err = -ECANCELED;
@@ -540,9 +361,8 @@ void interlink_stats(struct interlink *il, struct interlink_stats *s)
 {
 	*s = il->stats;
 	for (unsigned n = 0; n < il->c.nodes; n++) {
-		pthread_mutex_lock(&il->peer[n].lock);
-		s->bytes_sent += s->peer_bytes_sent[n] = il->peer[n].bytes_sent;
-		s->peer_messages_sent[n] = il->peer[n].messages_sent;
-		pthread_mutex_unlock(&il->peer[n].lock);
+		hub_sent(il->hub, (node_t){(uint8_t)n}, &s->peer_bytes_sent[n], &s->peer_messages_sent[n]);
+		s->bytes_sent += s->peer_bytes_sent[n];
 	}
+	s->bytes_received = hub_bytes_received(il->hub);
 }

@@ -1,8 +1,7 @@
 /* The bus streams between the fragments of one VM: interrupts for vCPUs elsewhere, accesses to devices elsewhere, clock echoes,
- * liveness and the agreed stop. One thread reads all of them; any thread may send.
+ * liveness and the agreed stop, and what the device planes tell each other. A hub (net/hub.h): one thread reads all of them; any thread may send.
  *
- * Locks: one per peer, guards the outgoing side of that peer's link (the incoming side belongs to the interlink thread); never held across a wait
- * (sockets are nonblocking). One for the vCPUs' accesses under way.
+ * Locks: the hub's, and one for the vCPUs' accesses under way.
  * Ordering against memory needs no care: a store that precedes an IPI has retired, so every other copy of its page is already gone.
  */
 #ifndef VM_INTERLINK_H
@@ -27,6 +26,7 @@ struct interlink_calls {
 	void (*stopped)(void *vm, node_t from, unsigned reason, node_t about, const char *what); /* that peer says the VM stops */
 	void (*lost)(void *vm, node_t peer, const char *why);               /* closed, silent for too long, or broke the protocol */
 	void (*tick)(void *vm, uint64_t now_ms);                            /* several times in silence_ms; CLOCK_MONOTONIC */
+	int (*other)(void *vm, node_t from, unsigned id, const uint8_t *body, size_t bytes); /* any other message; -EBADMSG, -EPROTO: no correct node sends it */
 	void *vm;
 };
 
@@ -47,8 +47,12 @@ struct interlink_stats {
 };
 
 int interlink_open(struct interlink **out, const struct interlink_config *config, struct failure *f) MUST_CHECK;
-/* Stops the thread, closes the streams, wakes every waiter with -ECANCELED. Not from the interlink's own thread. */
-void interlink_close(struct interlink *il);
+/* Stops the thread, closes the streams, wakes every waiter with -ECANCELED; nothing can be sent any more. Not from the interlink's own thread. */
+void interlink_halt(struct interlink *il);
+void interlink_close(struct interlink *il); /* once no other thread knows of it */
+
+/* A frame of another's. Any thread; queues and returns. -EPIPE when that peer is gone. */
+int interlink_send(struct interlink *il, node_t to, const uint8_t *frame, size_t bytes) MUST_CHECK;
 
 /* Any thread; queues and returns. -EPIPE when that peer is gone. */
 int interlink_irq(struct interlink *il, node_t to, vcpu_t vcpu, unsigned mode, uint8_t vector) MUST_CHECK;

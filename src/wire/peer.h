@@ -1,8 +1,8 @@
 /* Every message between the fragments of one VM, defined once. From this list come the ids, the structs, the encoders, the length-checked
  * decoders (trailing bytes are an error), the printer, the fuzz dictionary and doc/wire.md.
  *
- * Two ordered streams per pair of fragments: 'page' (owned by the pager thread; in-order delivery per pair is part of the protocol's
- * contract, proto/page.h) and 'bus' (interrupts, delegated I/O, clock, liveness). gfn is a guest frame number. */
+ * Three ordered streams per pair of fragments: 'page' (owned by the pager thread; in-order delivery per pair is part of the protocol's
+ * contract, proto/page.h), 'bus' (interrupts, delegated I/O, clock, liveness) and 'io' (what devices' queues carry). gfn is a guest frame number. */
 #ifndef WIRE_PEER_H
 #define WIRE_PEER_H
 
@@ -10,9 +10,9 @@
 
 /* M(name, id, fields)   fields: F(kind, name) ... */
 #define PEER_MESSAGES(M) \
-	/* First on either stream, both ways; its layout never changes. stream: enum mesh_stream (net/mesh.h). cookie: random per VM, proves the daemon sent us here. */ \
+	/* First on every stream, both ways; its layout never changes. stream: enum mesh_stream (net/mesh.h). cookie: random per VM, proves the daemon sent us here. */ \
 	M(hello, 1, F(u32, version) F(u64, vm_id) F(u64, cookie_hi) F(u64, cookie_lo) F(u8, node) F(u8, stream)) \
-	/* Why this fragment stops; sent to all, then both streams close. reason: enum stop_reason (proto/stop.h); node: who it is about. */ \
+	/* Why this fragment stops; sent to all, then the streams close. reason: enum stop_reason (proto/stop.h); node: who it is about. */ \
 	M(stop, 2, F(u8, reason) F(u8, node) F(text, what)) \
 	/* Coherence, requester to home (proto/page.h names the transitions). */ \
 	M(page_get_s, 16, F(u64, gfn)) \

@@ -20,6 +20,7 @@
 #include <fcntl.h>
 
 #include "base/log.h"
+#include "net/mesh.h"
 #include "vm/aggregate.h"
 
 struct manyvm {
@@ -28,7 +29,7 @@ struct manyvm {
 	bool stats;
 	int limit_ms; /* -1: none */
 	struct aggregate *part[NODES_MAX];
-	int fd[NODES_MAX][NODES_MAX][2]; /* [me][peer][stream] */
+	int fd[NODES_MAX][NODES_MAX][MESH_STREAMS]; /* [me][peer][stream] */
 	bool over;
 	int ended; /* eventfd: the first reason */
 	struct cpuid_table cpuid;
@@ -109,7 +110,7 @@ static int connect_all(struct manyvm *m)
 {
 	for (unsigned i = 0; i < m->nodes; i++)
 		for (unsigned j = 0; j < i; j++)
-			for (unsigned s = 0; s < 2; s++) {
+			for (unsigned s = 0; s < MESH_STREAMS; s++) {
 				int fd[2];
 
 				if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd))
@@ -128,8 +129,9 @@ static int open_part(struct manyvm *m, unsigned self, struct failure *f)
 	if (self == 1 && m->drift_ppm)
 		c.pretended = (struct clock_scale){(UINT64_C(1) << 40) / 1000000 * (1000000 + m->drift_ppm), 40};
 	for (unsigned n = 0; n < NODES_MAX; n++) {
-		c.page_fd[n] = n < m->nodes && n != self ? m->fd[self][n][0] : -1;
-		c.bus_fd[n] = n < m->nodes && n != self ? m->fd[self][n][1] : -1;
+		c.page_fd[n] = n < m->nodes && n != self ? m->fd[self][n][MESH_PAGE] : -1;
+		c.bus_fd[n] = n < m->nodes && n != self ? m->fd[self][n][MESH_BUS] : -1;
+		c.io_fd[n] = n < m->nodes && n != self ? m->fd[self][n][MESH_IO] : -1;
 	}
 	pin(self);
 	return aggregate_open(&m->part[self], &c, f);

@@ -17,7 +17,7 @@ struct end {
 };
 
 struct event {
-	enum { EV_IRQ, EV_ENTRY, EV_STOPPED, EV_LOST } kind;
+	enum { EV_IRQ, EV_ENTRY, EV_STOPPED, EV_LOST, EV_OTHER } kind;
 	uint64_t a, b, c;
 	char text[96];
 };
@@ -79,10 +79,16 @@ static void on_tick(void *vm, uint64_t now_ms)
 {
 }
 
+static int on_other(void *vm, node_t from, unsigned id, const uint8_t *body, size_t bytes)
+{
+	post(vm, (struct event){.kind = EV_OTHER, .a = from.v, .b = id, .c = bytes});
+	return bytes == 3 ? 0 : -EPROTO;
+}
+
 static bool end_open(struct end *e, unsigned self, int fd, unsigned silence_ms)
 {
 	struct interlink_config c = {.self = {(uint8_t)self}, .nodes = 2, .silence_ms = silence_ms,
-		.calls = {on_irq, on_read, on_write, on_clock, on_base, on_entry, on_stopped, on_lost, on_tick, e}};
+		.calls = {on_irq, on_read, on_write, on_clock, on_base, on_entry, on_stopped, on_lost, on_tick, on_other, e}};
 
 	c.fd[self] = -1;
 	c.fd[1 - self] = fd;
@@ -141,6 +147,23 @@ TEST(interlink_reads_and_writes_devices_elsewhere)
 	CHECK_EQ(e[0].reg, 0x12345678);
 	CHECK_EQ(interlink_io(e[1].il, (node_t){0}, (vcpu_t){3}, BUS_MMIO, 0x10, &wide, 8, false), 0);
 	CHECK_EQ(wide, 0x12345678 + 0x10 + BUS_MMIO);
+	end_close(&e[0]);
+	end_close(&e[1]);
+}
+
+TEST(interlink_hands_on_what_is_not_its_own)
+{
+	static const uint8_t good[] = {3, 0, 0, 0, 0xff, 0xff, 0, 0, 1, 2, 3}, bad[] = {1, 0, 0, 0, 0xff, 0xff, 0, 0, 1};
+	struct end e[2];
+	struct event ev;
+
+	CHECK(pair_open(e, 60000));
+	CHECK_EQ(interlink_send(e[0].il, (node_t){1}, good, sizeof good), 0);
+	CHECK(end_next(&e[1], &ev));
+	CHECK(ev.kind == EV_OTHER && ev.a == 0 && ev.b == 0xffff && ev.c == 3);
+	CHECK_EQ(interlink_send(e[0].il, (node_t){1}, bad, sizeof bad), 0);
+	CHECK(end_next(&e[1], &ev) && ev.kind == EV_OTHER && ev.c == 1);
+	CHECK(end_next(&e[1], &ev) && ev.kind == EV_LOST);
 	end_close(&e[0]);
 	end_close(&e[1]);
 }

@@ -162,7 +162,7 @@ TEST(strangers_do_not_keep_fragments_apart)
 	fd[n++] = stranger(g, 0, said, bytes);
 	bytes = hello(said, g, 0x2222, 9, MESH_BUS);
 	fd[n++] = stranger(g, 0, said, bytes);
-	bytes = hello(said, g, 0x2222, 1, 2);
+	bytes = hello(said, g, 0x2222, 1, MESH_STREAMS);
 	fd[n++] = stranger(g, 0, said, bytes);
 	for (unsigned i = 0; i < SILENT; i++)
 		fd[n++] = stranger(g, 0, NULL, 0);
