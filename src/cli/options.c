@@ -35,7 +35,7 @@ static const struct option_spec options[OPTIONS] = {
 		"otherwise a disk belongs to one VM at a time. format=raw, qcow2, vmdk, vdi, vhdx, vpc or qed; default: what the name ends in, else raw; never "
 		"what is in the file. cache=writeback (default: the host's page cache, durable when the guest flushes), none (past the page cache), writethrough "
 		"(each write is durable) or unsafe (flushes do nothing). A comma in FILE is written twice. May be given 8 times; the guest sees the disks in this "
-		"order.", ON(RUN), .repeats = true},
+		"order.", ON(RUN), .repeats = true, .path = true},
 	[OPTION_NET] = {"net", "user[,...]|tap[,...]", "A network card for the guest (virtio). user: through passt, without privileges; the guest is 10.0.2.15 by "
 		"DHCP, its gateway 10.0.2.2, and reaches what the node reaches; forward=tcp:[ADDRESS:]PORT:GUESTPORT (or udp:...; may be repeated) passes "
 		"connections to the node's port on to the guest. tap: a tap interface of the node (name=INTERFACE), put into bridge=BRIDGE. Both: node=NODE, else "

@@ -7,10 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <yaml.h>
 
 #include "base/text.h"
+#include "dev/gear.h"
 
 struct reader {
 	yaml_parser_t parser;
@@ -50,6 +52,12 @@ static const char *scalar(const struct reader *r)
 	return (const char *)r->event.data.scalar.value;
 }
 
+/* A disk may be at a URI, and has its options behind its name. */
+static bool is_relative(const char *path)
+{
+	return *path != '/' && !gear_is_uri(path);
+}
+
 /* The same text, for as long as the options live; paths from the file's folder on. */
 static const char *keep(struct reader *r, const char *text, bool path)
 {
@@ -63,7 +71,7 @@ static const char *keep(struct reader *r, const char *text, bool path)
 		free(copy);
 		return NULL;
 	}
-	snprintf(copy, room, "%s%s%s", path && *text != '/' ? r->folder : "", path && *text != '/' ? "/" : "", text);
+	snprintf(copy, room, "%s%s%s", path && is_relative(text) ? r->folder : "", path && is_relative(text) ? "/" : "", text);
 	r->keep->text[r->keep->texts++] = copy;
 	return copy;
 }
@@ -213,12 +221,16 @@ static void emit_scalar(struct writer *w, const char *text)
 
 static void emit_value(struct writer *w, enum option_id id, const char *text)
 {
-	char full[PATH_MAX];
+	char full[PATH_MAX], longer[2 * PATH_MAX];
 
 	if (!options_spec(id)->value)
 		text = "true";
 	else if (options_spec(id)->path && realpath(text, full))
 		text = full;
+	else if (options_spec(id)->path && is_relative(text) && getcwd(full, sizeof full) && strlen(text) < PATH_MAX) {
+		snprintf(longer, sizeof longer, "%s/%s", full, text);
+		text = longer;
+	}
 	emit_scalar(w, text);
 }
 

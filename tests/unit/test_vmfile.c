@@ -91,9 +91,11 @@ TEST(paths_begin_at_the_file)
 	struct failure f = {0};
 	struct vmfile v = {0};
 
-	CHECK_EQ(read_text(&v, &o, "{kernel: k/vmlinuz, initrd: /i, ssh-key: me.pub, append: k}", &f), 0);
+	CHECK_EQ(read_text(&v, &o, "{kernel: k/vmlinuz, initrd: /i, ssh-key: me.pub, append: k, disk: [\"d,readonly\", /e, \"nbd://h\"]}", &f), 0);
 	CHECK(strcmp(o.value[OPTION_KERNEL], "/tmp/k/vmlinuz") == 0 && strcmp(o.value[OPTION_INITRD], "/i") == 0);
 	CHECK(strcmp(options_each(&o, OPTION_SSH_KEY, 0), "/tmp/me.pub") == 0 && strcmp(o.value[OPTION_APPEND], "k") == 0);
+	CHECK(strcmp(options_each(&o, OPTION_DISK, 0), "/tmp/d,readonly") == 0 && strcmp(options_each(&o, OPTION_DISK, 1), "/e") == 0);
+	CHECK(strcmp(options_each(&o, OPTION_DISK, 2), "nbd://h") == 0);
 	vmfile_close(&v);
 }
 
@@ -134,7 +136,7 @@ TEST(any_bytes_are_read_or_refused)
 
 		for (size_t k = 0; k < sizeof text; k++) {
 			seed = seed * 1103515245 + 12345;
-			text[k] = "name: v\n-[]{}&*!|>'\"#\t\xff\x80,?cpus"[(seed >> 16) % 33];
+			text[k] = "name: v\n-[]{}&*!|>'\"#\t\xff\x80,?cpus"[(seed >> 16) % 30];
 		}
 		CHECK(write_file(path, text, sizeof text));
 		err = vmfile_read(&v, path, &o, &f);
