@@ -28,6 +28,14 @@ def check(condition, what):
         raise Failed(what)
 
 
+def need_kvm(c):
+    """Of this host, for guests of a few instructions."""
+    able = {k["check"]: k for k in json.loads(c.run("doctor", "--json").stdout)["checks"]}
+    for what in ("kvm", "kvm abilities", "userfaultfd"):
+        if able.get(what, {"level": "FAIL"})["level"] == "FAIL":
+            raise Skipped(able[what]["found"] if what in able else f"no {what}")
+
+
 def wait_for(condition, what):
     """Until condition() is true; its value."""
     end = time.monotonic() + LIMIT_S

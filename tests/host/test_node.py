@@ -16,7 +16,7 @@ import struct
 import sys
 
 import tiny_kernel
-from cluster import LIMIT_S, Skipped, check, main, wait_for
+from cluster import LIMIT_S, Skipped, check, main, need_kvm, wait_for
 
 SPAN = ("run", "--fake", "--name", "v1", "--place", "A:2,B:1,C:1", "--memory", "900M")
 
@@ -422,10 +422,7 @@ def fragment_killed(c):
 
 def node_error(c):
     """KVM refuses to run the guest any further: its instructions are where there is no memory. Two real fragments, on whatever KVM this host has."""
-    able = {k["check"]: k for k in json.loads(c.run("doctor", "--json").stdout)["checks"]}
-    for what in ("kvm", "kvm abilities", "userfaultfd"):
-        if able.get(what, {"level": "FAIL", "found": f"no {what}"})["level"] == "FAIL":
-            raise Skipped(able[what]["found"] if what in able else f"no {what}")
+    need_kvm(c)
     c.up("A", "B")
     kernel = os.path.join(c.root, "lost")
     tiny_kernel.write(kernel, tiny_kernel.say(b"ready") + tiny_kernel.wait_for_key() + tiny_kernel.say(b", into the hole") + tiny_kernel.jump(0xD0000000))
@@ -475,6 +472,24 @@ def resets(c):
         _, err = p.communicate(timeout=LIMIT_S)
         check(p.returncode == 0 and b"v1 was reset by its guest and starts again" in err, f"both stayed to the end: {p.returncode} {err}")
     c.wait_free("A")
+
+
+def real_resets(c):
+    """The same with a machine: two fragments on this host's KVM."""
+    need_kvm(c)
+    c.up("A", "B")
+    kernel = os.path.join(c.root, "resets")
+    tiny_kernel.write(kernel, tiny_kernel.say(b"up ") + tiny_kernel.wait_for_key() + tiny_kernel.say(b"down ") + tiny_kernel.reset())
+    for place in ("A:1", "A:1,B:1", "B:1,A:1"):
+        p = c.client("run", "--name", "v1", "--kernel", kernel, "--memory", "64M", "--place", place, "--unsafe-mmu", "--node", "A")
+        read_until(p, b"up ")
+        for _ in range(3):
+            type_in(p, "x")
+            read_until(p, b"down up ")
+        check(c.vm("A", "v1")["resets"] == 3, "three times")
+        c.ok("kill", "v1", "--node", "A")
+        p.communicate(timeout=LIMIT_S)
+        c.wait_free("A")
 
 
 def resets_that_end(c):
@@ -762,7 +777,7 @@ def doctor(c):
 
 TESTS = {f.__name__: f for f in (join, join_waits, same_name, other_version, run_and_end, run_again_at_once, ended_before, foreground, console, detach_key,
                                  client_signals, refusals, placed_elsewhere, json_twins, top, name_taken, name_raced, sixteen_nodes, births_that_fail,
-                                 daemon_dies_in_birth, birth_killed, fragment_stopped, fragment_killed, node_error, resets, resets_that_end, sandboxed, no_sandbox, causes_at_once, daemon_restarts, vm_files, vm_ends_without_daemon,
+                                 daemon_dies_in_birth, birth_killed, fragment_stopped, fragment_killed, node_error, resets, real_resets, resets_that_end, sandboxed, no_sandbox, causes_at_once, daemon_restarts, vm_files, vm_ends_without_daemon,
                                  daemon_stopped, stop_and_kill, quit_verb, garbage, doctor)}
 
 if __name__ == "__main__":

@@ -21,6 +21,11 @@ def jump(address):
     return b"\xb8" + struct.pack("<I", address) + b"\xff\xe0"
 
 
+def reset():
+    """mov edx, 0xcf9; mov al, 6; out dx, al; jmp ."""
+    return b"\xba\xf9\x0c\x00\x00\xb0\x06\xee\xeb\xfe"
+
+
 def write(path, code):
     code += b"\0" * (-len(code) % 4)
     note = struct.pack("<III4sI", 4, 4, PHYS32_ENTRY, b"Xen\0", LOAD_AT)

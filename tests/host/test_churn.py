@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""VMs come and go by the hundred and leave nothing: no process, no socket, no file, no descriptor, no memory. With the machine that has no guest on three
+nodes, and with guests of a few instructions on two, where this host's KVM will do. Each ends in another way in turn.
+usage: test_churn.py TESSERA TIMES
+"""
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import tiny_kernel
+from cluster import LIMIT_S, Cluster, Failed, Skipped, check, need_kvm, wait_for
+
+WARM = 40  # the daemons keep what ended last (32 VMs), and their allocators what they once needed
+MORE_KIB = 1024  # that a daemon may hold in the end: some pages of its allocator are a matter of luck
+
+
+def held(c):
+    """Of each daemon: its descriptors and its resident memory in KiB."""
+    found = {}
+    for name, daemon in c.daemons.items():
+        with open(f"/proc/{daemon.pid}/status", encoding="utf-8") as f:
+            rss = next(int(line.split()[1]) for line in f if line.startswith("VmRSS:"))
+        found[name] = (len(os.listdir(f"/proc/{daemon.pid}/fd")), rss)
+    return found
+
+
+def by_stop(c, name):
+    c.ok("stop", name, "--node", "B")
+
+
+def by_kill(c, name):
+    c.ok("kill", name, "--node", "C" if "C" in c.daemons else "B")
+
+
+def by_death(c, name):
+    os.kill(c.fragments()["B", name], signal.SIGKILL)
+    wait_for(lambda: c.vm("A", name)["state"] == "ended", f"{name} to end")
+
+
+def attended(c, run, word, code):
+    """In the foreground, until that word ends it, or the guest itself."""
+    p = c.client(*run)
+    while word and b"fake guest" not in p.stdout.readline():
+        check(p.poll() is None, f"it is gone: {run}")
+    out, err = p.communicate(word, timeout=LIMIT_S)
+    c.clients.remove(p)
+    check(p.returncode == code, f"{word} ended it with {p.returncode}: {out} {err}")
+
+
+def fake(c, n):
+    """One VM's life. Names come again, so that a VM meets what an earlier one of its name may have left."""
+    name = f"v{n % 5}"
+    run = ("run", "--fake", "--name", name, "--place", "A:1:8M,B:1:8M,C:1:8M", "--node", "A")
+    detached = (by_stop, by_kill, by_death)
+    if n % 5 < len(detached):
+        c.ok(*run, "--detach")
+        detached[n % 5](c, name)
+    elif n % 5 == 3:
+        attended(c, run, b"poweroff\r", 0)
+    else:
+        c.refused(3, "was told to fail", *run, "--append", f"fail={('prepare', 'connect', 'start')[n // 5 % 3]}:{n // 15 % 3}")
+
+
+def real(c, n):
+    """It resets itself as soon as it is up, or waits to be killed."""
+    run = ("run", "--name", "v1", "--memory", "16M", "--place", "A:1,B:1" if n % 2 else "A:1", "--unsafe-mmu", "--node", "A")
+    if n % 3:
+        attended(c, run + ("--no-reboot", "--kernel", os.path.join(c.root, "resets")), b"", 10)
+    else:
+        c.ok(*run, "--detach", "--kernel", os.path.join(c.root, "waits"))
+        by_kill(c, "v1")
+
+
+def churn(c, one, times):
+    before = None
+    for n in range(times):
+        if n == min(WARM, times // 2):
+            before = held(c)
+        one(c, n)
+    wait_for(lambda: not c.fragments(), "the last fragments to go")
+    c.wait_free("A")
+    for name, (fds, rss) in held(c).items():
+        check(fds <= before[name][0], f"node {name} holds {fds} descriptors, {before[name][0]} before")
+        check(rss <= before[name][1] + MORE_KIB, f"node {name} holds {rss} KiB, {before[name][1]} before")
+        left = os.listdir(os.path.join(c.run_dir, name, "vms"))
+        check(not left, f"node {name} has {left}")
+
+
+def case(tessera, what, nodes, one, times):
+    with Cluster(tessera) as c:
+        if one is real:
+            need_kvm(c)
+            tiny_kernel.write(os.path.join(c.root, "resets"), tiny_kernel.say(b"up") + tiny_kernel.reset())
+            tiny_kernel.write(os.path.join(c.root, "waits"), tiny_kernel.say(b"up") + tiny_kernel.wait_for_key())
+        c.up(*nodes, lend="cpus=4,memory=256M")
+        began = time.monotonic()
+        churn(c, one, times)
+        print(f"ok   {times} {what}, {(time.monotonic() - began) * 1000 / times:.0f} ms each", flush=True)
+
+
+def main():
+    tessera, times = sys.argv[1], int(sys.argv[2])
+    for what, nodes, one in (("VMs without a guest on three nodes", "ABC", fake), ("tiny guests on one node and on two", "AB", real)):
+        try:
+            case(tessera, what, nodes, one, times)
+        except Skipped as e:
+            print(f"SKIP {what}: {e}", flush=True)
+        except (Failed, subprocess.TimeoutExpired, OSError) as e:
+            print(f"FAIL {what}: {e}", flush=True)
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
