@@ -1,18 +1,22 @@
 /* See outfit.h. */
 #include "dev/outfit.h"
 
+#include "dev/virtio_blk.h"
 #include "dev/virtio_rng.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Numbers of devices in the plane. */
-enum { OUTFIT_RNG };
+enum { OUTFIT_RNG, OUTFIT_DISKS };
 
 struct outfit {
 	struct outfit_config c;
 	struct plane *plane;
+	unsigned disks;
+	struct virtio_blk *disk[GEAR_DISKS_MAX];
 };
 
 static int outfit_open_rng(struct outfit *o)
@@ -23,6 +27,40 @@ static int outfit_open_rng(struct outfit *o)
 	return plane_add(o->plane, OUTFIT_RNG, &dev, node);
 }
 
+static int outfit_open_disk(struct outfit *o, unsigned i)
+{
+	const struct gear_disk *g = &o->c.gear->disk[i];
+	struct virtio_blk_config c = {.plane = o->plane, .device = OUTFIT_DISKS + i, .self = o->c.plane.self, .disk_node = o->c.disk_node[i], .bytes = g->bytes,
+		.block_bytes = g->block_bytes, .optimal_bytes = g->optimal_bytes, .readonly = g->readonly, .discards = g->discards, .writes_back = g->writes_back};
+	struct virtio_dev dev;
+	int err;
+
+	if (node_eq(c.self, c.disk_node))
+		c.disk = depot_disk(o->c.depot, i);
+	c.queues = o->c.vcpus < VIRTIO_QUEUES_MAX ? o->c.vcpus : VIRTIO_QUEUES_MAX;
+	memcpy(c.queue_node, o->c.vcpu_node, c.queues * sizeof c.queue_node[0]);
+	snprintf(c.id, sizeof c.id, "tessera-disk-%u", i);
+	err = virtio_blk_open(&o->disk[i], &c);
+	if (err)
+		return err;
+	o->disks = i + 1;
+	dev = virtio_blk_dev(o->disk[i]);
+	return plane_add(o->plane, c.device, &dev, c.queue_node);
+}
+
+static int outfit_open_all(struct outfit *o)
+{
+	int err = plane_open(&o->plane, &o->c.plane);
+
+	if (!err)
+		err = outfit_open_rng(o);
+	for (unsigned i = 0; !err && o->c.gear && i < o->c.gear->disks; i++)
+		err = outfit_open_disk(o, i);
+	o->c.gear = NULL;
+	o->c.vcpu_node = o->c.disk_node = NULL;
+	return err;
+}
+
 int outfit_open(struct outfit **out, const struct outfit_config *c, struct failure *f)
 {
 	struct outfit *o = calloc(1, sizeof *o);
@@ -30,10 +68,7 @@ int outfit_open(struct outfit **out, const struct outfit_config *c, struct failu
 
 	if (o) {
 		o->c = *c;
-		err = plane_open(&o->plane, &c->plane);
-		if (!err)
-			err = outfit_open_rng(o);
-		o->c.vcpu_node = NULL;
+		err = outfit_open_all(o);
 	}
 	if (err) {
 		outfit_close(o);
@@ -53,12 +88,45 @@ void outfit_close(struct outfit *o)
 {
 	if (!o)
 		return;
-	if (o->plane)
-		plane_close(o->plane);
+	outfit_halt(o);
+	for (unsigned i = 0; i < o->disks; i++)
+		virtio_blk_close(o->disk[i]);
+	plane_close(o->plane);
 	free(o);
 }
 
 struct plane *outfit_plane(struct outfit *o)
 {
 	return o->plane;
+}
+
+static void outfit_stats_disk(const struct virtio_blk *b, unsigned i, void (*line)(void *to, const char *key, uint64_t value), void *to)
+{
+	struct virtio_blk_stats s;
+	char key[NAME_BYTES];
+
+	virtio_blk_stats(b, &s);
+	snprintf(key, sizeof key, "blk.%u.requests", i);
+	line(to, key, s.requests);
+	snprintf(key, sizeof key, "blk.%u.bytes_read", i);
+	line(to, key, s.bytes_read);
+	snprintf(key, sizeof key, "blk.%u.bytes_written", i);
+	line(to, key, s.bytes_written);
+	snprintf(key, sizeof key, "blk.%u.pieces_away", i);
+	line(to, key, s.pieces_away);
+	snprintf(key, sizeof key, "blk.%u.served", i);
+	line(to, key, s.served);
+}
+
+void outfit_stats(struct outfit *o, void (*line)(void *to, const char *key, uint64_t value), void *to)
+{
+	struct plane_stats p;
+
+	plane_stats(o->plane, &p);
+	line(to, "queue.bells", p.bells);
+	line(to, "queue.irqs", p.sent);
+	line(to, "queue.raised", p.raised);
+	line(to, "queue.waits", p.waits);
+	for (unsigned i = 0; i < o->disks; i++)
+		outfit_stats_disk(o->disk[i], i, line, to);
 }

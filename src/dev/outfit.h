@@ -6,12 +6,16 @@
 #define DEV_OUTFIT_H
 
 #include "base/failure.h"
+#include "dev/depot.h"
 #include "dev/plane.h"
 
 struct outfit_config {
 	struct plane_config plane;
 	unsigned vcpus;
 	const node_t *vcpu_node; /* of each; read during open */
+	const struct gear *gear; /* its disks become devices, in their order; read during open; may be NULL: none */
+	const struct depot *depot; /* this node's backends of them, which outlive the outfit */
+	const node_t *disk_node; /* of each disk of gear; read during open */
 };
 
 struct outfit;
@@ -25,5 +29,8 @@ void outfit_halt(struct outfit *o);
 void outfit_close(struct outfit *o);
 
 struct plane *outfit_plane(struct outfit *o);
+
+/* queue.* of the plane, and blk.N.* of the queues here and of what is done for others. */
+void outfit_stats(struct outfit *o, void (*line)(void *to, const char *key, uint64_t value), void *to);
 
 #endif

@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 
 enum { VIRTIO_QUEUES_MAX = 32 };
-enum { VIRTIO_ID_RNG = 4 };
+enum { VIRTIO_ID_BLK = 2, VIRTIO_ID_RNG = 4 };
 
 /* Feature bits every device shares; the transport offers them itself (virtio 1.2, 6). */
 enum { VIRTIO_F_INDIRECT_DESC = 28, VIRTIO_F_EVENT_IDX = 29, VIRTIO_F_VERSION_1 = 32 };
@@ -23,7 +23,7 @@ enum virtio_served {
 /* All but serve may be NULL. */
 struct virtio_ops {
 	/* Take requests and give them back. On the queue's own worker thread, no lock held; may touch guest memory and wait. When *stop turns true:
-	 * give back nothing more, touch guest memory no more, return soon. features: as negotiated. */
+	 * return soon; what is under way in this call may be finished. features: as negotiated. */
 	int (*serve)(void *dev, unsigned queue, struct virtq *q, uint64_t features, const atomic_bool *stop);
 	/* Nobody owes this queue's requests an answer any more. Asked once serve is not running and will not be until the next start; when it turns true later, the
 	 * device rings the queue. Locks of the device's own only; rings nothing. */

@@ -136,13 +136,35 @@ static void on_ended(void *owner, enum stop_reason reason, node_t about, const c
 	m->calls.ended(m->calls.owner, reason, about, what);
 }
 
+/* Which node has each disk, and that it said what the disk is. */
+static int place_disks(const struct fragment_config *c, struct aggregate_config *a, struct failure *f)
+{
+	for (unsigned i = 0; i < c->gear.disks; i++) {
+		const struct gear_disk *d = &c->gear.disk[i];
+		unsigned n = 0;
+
+		while (n < c->nodes && strcmp(d->node[0] ? d->node : c->node[c->coordinator.v].name, c->node[n].name) != 0)
+			n++;
+		if (n == c->nodes || !d->found)
+			return failure_set(f, -ENODEV, "see that node's log", "nothing is known of disk %s on node %s", d->path, d->node);
+		a->disk_node[i].v = (uint8_t)n;
+	}
+	return 0;
+}
+
 static int open_aggregate(struct fragment_machine *m, struct mesh *mesh, struct aggregate **out, struct failure *f)
 {
 	const struct fragment_config *c = m->config;
-	struct aggregate_config a = {.self = c->self, .nodes = c->nodes, .devices = c->coordinator, .cpuid = &m->cpuid, .kernel = c->kernel,
+	struct aggregate_config a = {.self = c->self, .nodes = c->nodes, .devices = c->coordinator, .cpuid = &m->cpuid,
+		.gear = &c->gear, .depot = c->depot, .kernel = c->kernel,
 		.initrd = c->initrd[0] ? c->initrd : NULL, .kernel_fd = m->kernel_fd, .initrd_fd = m->initrd_fd, .cmdline = c->append,
 		.console = on_console, .ended = on_ended, .owner = m};
+	int err = place_disks(c, &a, f);
 
+	if (err) {
+		mesh_close(mesh);
+		return err;
+	}
 	for (unsigned n = 0; n < NODES_MAX; n++) {
 		a.page_fd[n] = n < c->nodes ? mesh->fd[n][MESH_PAGE] : -1;
 		a.bus_fd[n] = n < c->nodes ? mesh->fd[n][MESH_BUS] : -1;

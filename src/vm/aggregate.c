@@ -213,7 +213,7 @@ static void on_tick(void *vm, uint64_t now_ms)
 
 static int on_other(void *vm, node_t from, unsigned id, const uint8_t *body, size_t bytes)
 {
-	return plane_message(machine_plane(((struct aggregate *)vm)->machine), from, id, body, bytes);
+	return plane_message(outfit_plane(machine_outfit(((struct aggregate *)vm)->machine)), from, id, body, bytes);
 }
 
 /* What the io streams tell. */
@@ -223,7 +223,7 @@ static int on_io_frame(void *owner, node_t from, unsigned id, const uint8_t *bod
 	struct peer_stop m;
 
 	if (id != PEER_stop)
-		return plane_bulk(machine_plane(((struct aggregate *)owner)->machine), from, id, body, bytes);
+		return plane_bulk(outfit_plane(machine_outfit(((struct aggregate *)owner)->machine)), from, id, body, bytes);
 	if (peer_get_stop(body, bytes, &m) || m.node >= NODES_MAX)
 		return -EBADMSG;
 	on_stopped(owner, from, m.reason, (node_t){m.node}, m.what.s);
@@ -274,6 +274,7 @@ static int open_machine(struct aggregate *a, struct failure *f)
 {
 	struct machine_config m = {
 		.topology = a->topology, .vcpus_here = a->c.vcpus[a->c.self.v], .self = a->c.self, .devices = a->c.devices,
+		.gear = a->c.gear, .depot = a->c.depot, .disk_node = a->c.disk_node,
 		.ram = &a->ram, .cpuid = a->c.cpuid, .tsc_khz = a->c.cpuid->tsc_khz,
 		.hooks = {.owner = a, .end = on_machine_end, .console = on_machine_console, .io = on_machine_io, .irq = on_machine_irq, .send = on_machine_send},
 	};
@@ -509,17 +510,6 @@ static void stats_interlink(struct aggregate *a, struct stats_sink *s)
 	s->each(s->to, "io.bytes_received", hub_bytes_received(a->io));
 }
 
-static void stats_plane(struct aggregate *a, struct stats_sink *s)
-{
-	struct plane_stats p;
-
-	plane_stats(machine_plane(a->machine), &p);
-	s->each(s->to, "queue.bells", p.bells);
-	s->each(s->to, "queue.irqs", p.sent);
-	s->each(s->to, "queue.raised", p.raised);
-	s->each(s->to, "queue.waits", p.waits);
-}
-
 /* What top shows of a pair: all kinds of stream. */
 static void stats_pairs(struct aggregate *a, const struct pager_stats *p, struct stats_sink *s)
 {
@@ -570,7 +560,7 @@ void aggregate_stats(struct aggregate *a, void (*each)(void *to, const char *key
 	stats_peers(&p, a->c.nodes, &s);
 	stats_interlink(a, &s);
 	stats_pairs(a, &p, &s);
-	stats_plane(a, &s);
+	outfit_stats(machine_outfit(a->machine), each, to);
 	for (unsigned n = 0; n < a->topology.vcpus; n++) {
 		machine_vcpu_stats(a->machine, (vcpu_t){(uint16_t)n}, &v);
 		sum.exits += v.exits;

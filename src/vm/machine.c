@@ -156,7 +156,7 @@ static int sink_access(void *owner, vcpu_t vcpu, enum bus_space space, uint64_t 
 	struct machine_vcpu_stats *stats = &m->cpu[vcpu.v].stats;
 
 	(*(space == BUS_PIO ? &stats->io : &stats->mmio))++;
-	if (write && space == BUS_MMIO && plane_bell(machine_plane(m), addr))
+	if (write && space == BUS_MMIO && plane_bell(outfit_plane(m->outfit), addr))
 		return 0;
 	if (!m->board)
 		return m->c.hooks.io(m->c.hooks.owner, vcpu, space, addr, data, bytes, write);
@@ -442,7 +442,7 @@ static int plane_out(void *user, node_t to, bool bulk, const uint8_t *frame, siz
 static int machine_open_devices(struct machine *m, struct failure *f)
 {
 	struct outfit_config o = {.plane = {.self = m->c.self, .devices = m->c.devices, .ram = m->c.ram, .msi = board_msi, .send = plane_out, .user = m},
-		.vcpus = m->c.topology.vcpus, .vcpu_node = m->c.topology.vcpu_node};
+		.vcpus = m->c.topology.vcpus, .vcpu_node = m->c.topology.vcpu_node, .gear = m->c.gear, .depot = m->c.depot, .disk_node = m->c.disk_node};
 	struct board_config b = {.msi = board_msi, .routes = board_routes, .output = board_console, .room = board_console_room, .end = board_ended, .user = m};
 	int err = outfit_open(&m->outfit, &o, f);
 
@@ -599,9 +599,9 @@ int machine_start(struct machine *m, struct failure *f)
 	return failure_set(f, err, "raise the limit on threads", "vCPU threads cannot be started: %s", strerror(-err));
 }
 
-struct plane *machine_plane(struct machine *m)
+struct outfit *machine_outfit(struct machine *m)
 {
-	return outfit_plane(m->outfit);
+	return m->outfit;
 }
 
 void machine_stop(struct machine *m)

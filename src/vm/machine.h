@@ -52,6 +52,9 @@ struct machine_config {
 	struct topology topology;        /* what the guest is told; does not change when a vCPU moves */
 	uint64_t vcpus_here;             /* the vCPUs that run on this node, one bit each (at first topology_vcpus(&topology, self)); the rest are proxies */
 	node_t self, devices;            /* devices: the node with the devices' registers */
+	const struct gear *gear;         /* disks, and where they are; as in dev/outfit.h */
+	const struct depot *depot;
+	const node_t *disk_node;
 	const struct ram *ram;           /* laid out and mapped; outlives the machine */
 	const struct cpuid_table *cpuid; /* the meet of all nodes; read during machine_open only */
 	uint32_t tsc_khz;                /* guest TSC frequency; 0: the host's own */
@@ -81,8 +84,8 @@ int machine_start(struct machine *m, struct failure *f) MUST_CHECK;
 /* Kick all vCPUs out for good, and wait for nothing. Any thread. */
 void machine_leave(struct machine *m);
 
-/* This node's part of the device plane, for what other nodes send to it. */
-struct plane *machine_plane(struct machine *m);
+/* This node's part of the devices, for what other nodes send to its plane, and for its counters. */
+struct outfit *machine_outfit(struct machine *m);
 
 /* Kick all vCPUs out for good, join their threads, and hand out what the guest still had to say on its console. A vCPU that waits for memory or
  * for hooks.io comes out when that ends: fail those first. */
