@@ -40,7 +40,7 @@ int disk_open(struct disk **out, const struct disk_config *c, struct failure *f)
 	if (!d->config.threads)
 		d->config.threads = DISK_THREADS_DEFAULT;
 	pthread_mutex_init(&d->took, NULL);
-	err = c->format == DISK_RAW ? disk_raw_open(d, f) : -ENOTSUP;
+	err = c->format == DISK_RAW ? disk_raw_open(d, f) : disk_nbd_open(d, f);
 	if (err) {
 		pthread_mutex_destroy(&d->took);
 		free(d);

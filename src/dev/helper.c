@@ -36,7 +36,7 @@ static bool find(const char *name, char to[PROGRAM_BYTES])
 }
 
 /* Descriptors 0 to 3 are what it gets; signals as if nobody had touched them. */
-static int spawn(struct helper *h, const char *program, char *const *args, int fd)
+static int spawn(struct helper *h, const char *program, char *const *args, int life, int fd)
 {
 	char *const env[] = {(char[]){"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}, (char[]){"LC_ALL=C"}, NULL};
 	posix_spawn_file_actions_t files;
@@ -51,7 +51,7 @@ static int spawn(struct helper *h, const char *program, char *const *args, int f
 	posix_spawnattr_setflags(&how, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
 	posix_spawnattr_setsigdefault(&how, &all);
 	posix_spawnattr_setsigmask(&how, &none);
-	err = posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDWR, 0);
+	err = posix_spawn_file_actions_adddup2(&files, life, 0);
 	err = err ? err : posix_spawn_file_actions_adddup2(&files, h->words, 1);
 	err = err ? err : posix_spawn_file_actions_adddup2(&files, h->words, 2);
 	err = err ? err : posix_spawn_file_actions_adddup2(&files, fd, HELPER_FD);
@@ -62,6 +62,15 @@ static int spawn(struct helper *h, const char *program, char *const *args, int f
 	return -err;
 }
 
+static void forget(struct helper *h)
+{
+	if (h->words >= 0)
+		close(h->words);
+	if (h->life >= 0)
+		close(h->life);
+	*h = (struct helper){.words = -1, .life = -1};
+}
+
 int helper_start(struct helper *h, const char *const *args, int fd, bool listener, const char *package, struct failure *f)
 {
 	/* LISTEN_PID must be the program's own, which only it knows. */
@@ -69,9 +78,9 @@ int helper_start(struct helper *h, const char *const *args, int fd, bool listene
 	const char *full[HELPER_ARGS_MAX + 5];
 	char program[PROGRAM_BYTES], todo[100];
 	unsigned n = 0;
-	int err;
+	int life[2], err;
 
-	*h = (struct helper){.words = -1, .name = args[0]};
+	*h = (struct helper){.words = -1, .life = -1, .name = args[0]};
 	if (!find(args[0], program)) {
 		snprintf(todo, sizeof todo, "install the package %s on that node", package);
 		return failure_set(f, -ENOENT, todo, "the program %s is not there", args[0]);
@@ -88,13 +97,15 @@ int helper_start(struct helper *h, const char *const *args, int fd, bool listene
 	full[n] = NULL;
 	if (*args)
 		return failure_set(f, -E2BIG, "ask for less", "too many arguments for %s", h->name);
+	if (pipe2(life, O_CLOEXEC) < 0)
+		return failure_set(f, -errno, "see that the node has descriptors left", "no pipe to be had for %s", h->name);
+	h->life = life[0];
 	h->words = memfd_create("words", MFD_CLOEXEC);
-	err = h->words < 0 ? -errno : spawn(h, listener ? "/bin/sh" : program, (char *const *)full, fd); /* POSIX: exec changes none of them */
+	err = h->words < 0 ? -errno : spawn(h, listener ? "/bin/sh" : program, (char *const *)full, life[1], fd); /* POSIX: exec changes none of them */
+	close(life[1]);
 	if (!err)
 		return 0;
-	if (h->words >= 0)
-		close(h->words);
-	*h = (struct helper){.words = -1};
+	forget(h);
 	return failure_set(f, err, "see that the node has processes and memory left", "cannot start %s: %s", program, strerror(-err));
 }
 
@@ -143,14 +154,24 @@ void helper_last_words(const struct helper *h, char *to, size_t room)
 	snprintf(to, room, "%s", line);
 }
 
+void helper_kill(struct helper *h)
+{
+	if (h->pid && kill(h->pid, SIGKILL) == 0)
+		helper_wait(h, 60000);
+}
+
 void helper_end(struct helper *h, unsigned patience_ms)
 {
-	if (h->pid && helper_wait(h, patience_ms) == -ETIMEDOUT) {
-		log_warn("%s does not end: killed", h->name);
-		kill(h->pid, SIGKILL);
-		helper_wait(h, 60000);
-	}
-	if (h->name && h->words >= 0)
-		close(h->words);
-	*h = (struct helper){.words = -1};
+	struct pollfd p = {.fd = h->life};
+	int n = 1;
+
+	if (!h->name)
+		return;
+	if (h->pid)
+		do
+			n = poll(&p, 1, (int)patience_ms);
+		while (n < 0 && errno == EINTR);
+	if (n == 0)
+		log_warn("%s (process %d) has not ended yet", h->name, h->pid);
+	forget(h);
 }

@@ -11,8 +11,9 @@
 enum { HELPER_FD = 3, HELPER_ARGS_MAX = 64 };
 
 struct helper {
-	int pid;       /* 0: none */
+	int pid;       /* 0: none, or waited for */
 	int words;     /* what it says on stdout and stderr: a file in memory */
+	int life;      /* a pipe whose other end only it has (its stdin): ends with it */
 	const char *name;
 };
 
@@ -20,13 +21,14 @@ struct helper {
  * listening socket, given in the way of systemd (LISTEN_FDS). package: what to install when it is missing. -ENOENT, -EAGAIN, -ENOMEM. */
 int helper_start(struct helper *h, const char *const *args, int fd, bool listener, const char *package, struct failure *f) MUST_CHECK;
 
-/* Wait until it has ended: its exit status, or -ETIMEDOUT, or -EINTR when a signal killed it; then the helper is closed but for its words. */
+/* Wait until it has ended: its exit status, or -ETIMEDOUT, or -EINTR when a signal killed it. Only while everything may still be done (node/sandbox.h), as the next. */
 int helper_wait(struct helper *h, unsigned timeout_ms);
+void helper_kill(struct helper *h);
 
 /* Its last line that says something, printable. "" when it said nothing. */
 void helper_last_words(const struct helper *h, char *to, size_t room);
 
-/* Give it a moment to end by itself, then kill it. A zeroed or closed helper: nothing. */
+/* Give it a moment to end by itself, then forget it; at any time. Not waited for, it is a zombie until this process ends. A zeroed or closed helper: nothing. */
 void helper_end(struct helper *h, unsigned patience_ms);
 
 #endif

@@ -57,7 +57,7 @@ static int complain(struct helper *h, int status, struct failure *f)
 	char words[200];
 
 	if (status == -ETIMEDOUT) {
-		helper_end(h, 0);
+		helper_kill(h);
 		return failure_set(f, -EIO, "look at the node's log", "passt does not get ready");
 	}
 	helper_last_words(h, words, sizeof words);

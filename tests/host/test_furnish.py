@@ -6,9 +6,11 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
+import subprocess
 import sys
 
 from cluster import Skipped, check, main, wait_for
@@ -131,6 +133,35 @@ def daemons_may_be_replaced(c):
     check(not locked(a), "and then free")
 
 
+def other_formats_have_a_reader(c):
+    if not shutil.which("qemu-img") or not shutil.which("qemu-nbd"):
+        raise Skipped("qemu-utils is not installed")
+    c.up("A", "B")
+    path = os.path.join(c.root, "a.qcow2")
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "1M"], check=True)
+    start(c, "v1", "--disk", path + ",node=B")
+    readers = [pid for pid in filter(str.isdigit, os.listdir("/proc")) if reads(pid, path)]
+    check(len(readers) == 1, f"one qemu-nbd reads it: {readers}")
+    refuse(c, "is in use by another program", "--disk", path)
+    refuse(c, "not in qcow2 format", "--disk", image(c, "raw") + ",format=qcow2")
+    os.kill(c.fragments()[("B", "v1")], signal.SIGKILL)
+    c.wait_state("A", "v1", "ended")
+    wait_for(lambda: not os.path.exists(f"/proc/{readers[0]}"), "it to end with its fragment, however that ends")
+    start(c, "v1", "--disk", path)
+    c.ok("kill", "v1", "--node", "A")
+    check(json.loads(c.ok("info", "v1", "--json", "--node", "A"))["end"]["reason"] == "killed", "nothing was forbidden at the end")
+    refuse(c, "cannot connect to the disk", "--disk", f"nbd+unix:///?socket={c.root}/none")
+
+
+def reads(pid, path):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as f:
+            args = f.read().split(b"\0")
+    except OSError:
+        return False
+    return args[0].endswith(b"qemu-nbd") and path.encode() in args
+
+
 def user_networking_forwards_ports(c):
     c.up("A", "B")
     with socket.socket() as s:
@@ -151,7 +182,7 @@ def user_networking_forwards_ports(c):
 
 
 TESTS = {f.__name__: f for f in (disks_are_opened_on_their_node, paths_are_the_clients, what_cannot_be_is_refused, read_only_disks_are_shared_and_others_are_not,
-                                 a_disk_is_free_when_its_vm_ends, daemons_may_be_replaced, user_networking_forwards_ports)}
+                                 a_disk_is_free_when_its_vm_ends, daemons_may_be_replaced, other_formats_have_a_reader, user_networking_forwards_ports)}
 
 if __name__ == "__main__":
     main(TESTS, sys.argv)

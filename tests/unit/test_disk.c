@@ -1,6 +1,7 @@
 /* dev/disk over files: what a guest may rely on, and what becomes of a disk when the world breaks. fdatasync is ours here, to see and to break flushes. */
 #include "dev/disk.h"
 #include "tests/test.h"
+#include "tests/unit/disk_rig.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,144 +32,43 @@ int fdatasync(int fd)
 	return err ? -1 : 0;
 }
 
-enum { IMAGE = 1 << 20, BUFFER = 256 * 1024 };
-
-struct rig {
-	struct disk *d;
-	char path[64];
-	struct failure f;
-	pthread_mutex_t lock; /* guards what follows */
-	pthread_cond_t bell;
-	unsigned done, troubles;
-	int err;
-	char trouble[512];
-	uint8_t *buffer;
-};
-
-static void on_trouble(void *user, int err, const char *what)
+static void syncs_forget(void)
 {
-	struct rig *r = user;
-
-	pthread_mutex_lock(&r->lock);
-	r->troubles++;
-	snprintf(r->trouble, sizeof r->trouble, "%s", what);
-	pthread_mutex_unlock(&r->lock);
-}
-
-static void on_done(struct disk_request *q, int err)
-{
-	struct rig *r = q->user;
-
-	pthread_mutex_lock(&r->lock);
-	r->done++;
-	r->err = err;
-	pthread_cond_signal(&r->bell);
-	pthread_mutex_unlock(&r->lock);
-}
-
-static int rig_open(struct rig *r, const struct disk_config *c)
-{
-	struct disk_config with = *c;
-
-	with.path = c->path ? c->path : r->path;
-	with.trouble = on_trouble;
-	with.user = r;
-	r->f = (struct failure){0};
-	return disk_open(&r->d, &with, &r->f);
-}
-
-static struct rig *rig_new(const char *folder, uint64_t bytes)
-{
-	struct rig *r = calloc(1, sizeof *r);
-	int fd;
-
-	r->buffer = aligned_alloc(4096, BUFFER);
-	snprintf(r->path, sizeof r->path, "%s/tessera-disk-XXXXXX", folder);
-	fd = mkstemp(r->path);
-	if (fd < 0 || ftruncate(fd, (off_t)bytes) < 0)
-		abort();
-	close(fd);
-	pthread_mutex_init(&r->lock, NULL);
-	pthread_cond_init(&r->bell, NULL);
 	atomic_store(&syncs, 0);
 	atomic_store(&sync_errno, 0);
-	return r;
-}
-
-static void rig_free(struct rig *r)
-{
-	disk_close(r->d);
-	unlink(r->path);
-	free(r->buffer);
-	free(r);
-}
-
-static void wait_done(struct rig *r, unsigned n)
-{
-	pthread_mutex_lock(&r->lock);
-	while (r->done < n)
-		pthread_cond_wait(&r->bell, &r->lock);
-	pthread_mutex_unlock(&r->lock);
-}
-
-/* One request, waited for. What the disk refuses is returned, too. */
-static int with_memory(struct rig *r, enum disk_op op, uint64_t offset, uint64_t bytes, void *memory)
-{
-	struct iovec iov = {memory, bytes};
-	struct disk_request q = {.op = op, .offset = offset, .bytes = bytes, .iov = &iov, .iovs = 1, .unmap = true, .done = on_done, .user = r};
-	unsigned before = r->done;
-	int err = disk_submit(r->d, &q);
-
-	if (err)
-		return err;
-	wait_done(r, before + 1);
-	return r->err;
-}
-
-static int ask(struct rig *r, enum disk_op op, uint64_t offset, uint64_t bytes)
-{
-	return with_memory(r, op, offset, bytes, r->buffer);
-}
-
-static bool all(const uint8_t *at, uint64_t bytes, uint8_t value)
-{
-	for (uint64_t i = 0; i < bytes; i++)
-		if (at[i] != value)
-			return false;
-	return true;
 }
 
 TEST(disk_keeps_what_was_written)
 {
-	struct rig *r = rig_new("/tmp", IMAGE);
+	struct disk_rig *r = disk_rig_new("/tmp", IMAGE);
 
-	CHECK_EQ(rig_open(r, &(struct disk_config){0}), 0);
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){0}), 0);
 	CHECK_EQ(disk_bytes(r->d), IMAGE);
 	CHECK_EQ(disk_block_bytes(r->d), 512);
 	CHECK(!disk_readonly(r->d) && disk_writes_back(r->d));
 	memset(r->buffer, 0x5a, BUFFER);
-	CHECK_EQ(ask(r, DISK_WRITE, 512, 4096), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_WRITE, 512, 4096), 0);
 	memset(r->buffer, 0, BUFFER);
-	CHECK_EQ(ask(r, DISK_READ, 0, 8192), 0);
-	CHECK(all(r->buffer, 512, 0) && all(r->buffer + 512, 4096, 0x5a) && all(r->buffer + 4608, 8192 - 4608, 0));
-	CHECK_EQ(ask(r, DISK_READ, IMAGE, 0), 0);
-	rig_free(r);
+	CHECK_EQ(disk_rig_ask(r, DISK_READ, 0, 8192), 0);
+	CHECK(disk_rig_all(r->buffer, 512, 0) && disk_rig_all(r->buffer + 512, 4096, 0x5a) && disk_rig_all(r->buffer + 4608, 8192 - 4608, 0));
+	CHECK_EQ(disk_rig_ask(r, DISK_READ, IMAGE, 0), 0);
+	disk_rig_free(r);
 }
 
 TEST(disk_refuses_what_makes_no_sense)
 {
-	struct rig *r = rig_new("/tmp", IMAGE);
-	struct disk_request q = {.op = DISK_READ, .bytes = 512, .done = on_done, .user = r};
+	struct disk_rig *r = disk_rig_new("/tmp", IMAGE);
+	struct disk_request q = {.op = DISK_READ, .bytes = 512, .done = r->on_done, .user = r};
 	struct iovec iov = {r->buffer, 256};
 
-	CHECK_EQ(rig_open(r, &(struct disk_config){0}), 0);
-	CHECK_EQ(ask(r, DISK_READ, IMAGE, 512), -ERANGE);
-	CHECK_EQ(ask(r, DISK_WRITE, IMAGE - 512, 1024), -ERANGE);
-	CHECK_EQ(ask(r, DISK_DISCARD, UINT64_MAX & ~511ull, 1024), -ERANGE);
-	CHECK_EQ(ask(r, DISK_READ, 100, 512), -EINVAL);
-	CHECK_EQ(ask(r, DISK_READ, 0, 100), -EINVAL);
-	CHECK_EQ(ask(r, DISK_FLUSH, 512, 0), -EINVAL);
-	CHECK_EQ(ask(r, DISK_OPS, 0, 0), -EINVAL);
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){0}), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_READ, IMAGE, 512), -ERANGE);
+	CHECK_EQ(disk_rig_ask(r, DISK_WRITE, IMAGE - 512, 1024), -ERANGE);
+	CHECK_EQ(disk_rig_ask(r, DISK_DISCARD, UINT64_MAX & ~511ull, 1024), -ERANGE);
+	CHECK_EQ(disk_rig_ask(r, DISK_READ, 100, 512), -EINVAL);
+	CHECK_EQ(disk_rig_ask(r, DISK_READ, 0, 100), -EINVAL);
+	CHECK_EQ(disk_rig_ask(r, DISK_FLUSH, 512, 0), -EINVAL);
+	CHECK_EQ(disk_rig_ask(r, DISK_OPS, 0, 0), -EINVAL);
 	CHECK_EQ(disk_submit(r->d, &q), -EINVAL); /* no memory */
 	q.iov = &iov;
 	q.iovs = 1;
@@ -176,242 +76,214 @@ TEST(disk_refuses_what_makes_no_sense)
 	iov.iov_len = SIZE_MAX;
 	CHECK_EQ(disk_submit(r->d, &q), -EINVAL);
 	CHECK_EQ(r->done, 0);
-	rig_free(r);
-}
-
-/* Random operations, one after the other, against a copy in memory; iovs of odd pieces. */
-static bool random_walk(struct rig *r, uint8_t *model, unsigned steps)
-{
-	uint32_t seed = 7;
-
-	for (unsigned n = 0; n < steps; n++) {
-		uint64_t offset, bytes, cut;
-		enum disk_op op;
-
-		seed = seed * 1103515245 + 12345;
-		offset = (seed >> 8) % (IMAGE / 512) * 512;
-		bytes = (seed >> 4) % 64 * 512;
-		bytes = bytes > IMAGE - offset ? IMAGE - offset : bytes;
-		op = (seed >> 28) % 4 == 3 ? DISK_WRITE_ZEROES : (seed >> 28) % 2 ? DISK_WRITE : DISK_READ;
-		cut = bytes ? seed % bytes : 0;
-		struct iovec iov[3] = {{r->buffer, cut}, {r->buffer + cut, 0}, {r->buffer + cut, bytes - cut}};
-		struct disk_request q = {.op = op, .offset = offset, .bytes = bytes, .iov = iov, .iovs = 3, .unmap = n & 1, .done = on_done, .user = r};
-
-		memset(r->buffer, (int)(n | 1) & 0xff, bytes);
-		if (op == DISK_WRITE)
-			memcpy(model + offset, r->buffer, bytes);
-		if (op == DISK_WRITE_ZEROES)
-			memset(model + offset, 0, bytes);
-		if (disk_submit(r->d, &q))
-			return false;
-		wait_done(r, n + 1);
-		if (r->err || (op == DISK_READ && memcmp(model + offset, r->buffer, bytes) != 0))
-			return false;
-	}
-	return true;
+	disk_rig_free(r);
 }
 
 TEST(disk_agrees_with_a_model)
 {
 	for (enum disk_cache c = 0; c < DISK_CACHES; c++) {
-		struct rig *r = rig_new("/tmp", IMAGE);
+		struct disk_rig *r = disk_rig_new("/tmp", IMAGE);
 		uint8_t *model = calloc(1, IMAGE);
 
-		CHECK_EQ(rig_open(r, &(struct disk_config){.cache = c}), 0);
+		CHECK_EQ(disk_rig_open(r, &(struct disk_config){.cache = c}), 0);
 		if (disk_block_bytes(r->d) == 512)
-			CHECK(random_walk(r, model, 400));
+			CHECK(disk_rig_walk(r, model, 400));
 		free(model);
-		rig_free(r);
+		disk_rig_free(r);
 	}
 }
 
 TEST(disk_takes_any_memory_without_the_page_cache)
 {
-	struct rig *r = rig_new(".", IMAGE - 300);
+	struct disk_rig *r = disk_rig_new(".", IMAGE - 300);
 
-	CHECK_EQ(rig_open(r, &(struct disk_config){.cache = DISK_NONE}), 0);
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){.cache = DISK_NONE}), 0);
 	CHECK_EQ(disk_bytes(r->d) & (disk_block_bytes(r->d) - 1), 0);
 	memset(r->buffer, 0x77, BUFFER);
-	CHECK_EQ(with_memory(r, DISK_WRITE, 4096, 65536, r->buffer + 3), 0);
+	CHECK_EQ(disk_rig_ask_with(r, DISK_WRITE, 4096, 65536, r->buffer + 3), 0);
 	memset(r->buffer, 0, BUFFER);
-	CHECK_EQ(with_memory(r, DISK_READ, 4096, 65536, r->buffer + 1), 0);
-	CHECK(all(r->buffer + 1, 65536, 0x77) && !r->buffer[65537]);
+	CHECK_EQ(disk_rig_ask_with(r, DISK_READ, 4096, 65536, r->buffer + 1), 0);
+	CHECK(disk_rig_all(r->buffer + 1, 65536, 0x77) && !r->buffer[65537]);
 	memset(r->buffer, 0xff, BUFFER);
-	CHECK_EQ(ask(r, DISK_READ, disk_bytes(r->d) - 8192, 8192), 0);
-	CHECK(all(r->buffer, 8192, 0));
-	rig_free(r);
+	CHECK_EQ(disk_rig_ask(r, DISK_READ, disk_bytes(r->d) - 8192, 8192), 0);
+	CHECK(disk_rig_all(r->buffer, 8192, 0));
+	disk_rig_free(r);
 }
 
 TEST(disk_rounds_up_to_a_sector)
 {
-	struct rig *r = rig_new("/tmp", 1000);
+	struct disk_rig *r = disk_rig_new("/tmp", 1000);
 
-	CHECK_EQ(rig_open(r, &(struct disk_config){0}), 0);
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){0}), 0);
 	CHECK_EQ(disk_bytes(r->d), 1024);
 	memset(r->buffer, 0xff, BUFFER);
-	CHECK_EQ(ask(r, DISK_READ, 0, 1024), 0);
-	CHECK(all(r->buffer, 1024, 0));
+	CHECK_EQ(disk_rig_ask(r, DISK_READ, 0, 1024), 0);
+	CHECK(disk_rig_all(r->buffer, 1024, 0));
 	memset(r->buffer, 0xee, BUFFER);
-	CHECK_EQ(ask(r, DISK_WRITE, 512, 512), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_WRITE, 512, 512), 0);
 	memset(r->buffer, 0, BUFFER);
-	CHECK_EQ(ask(r, DISK_READ, 512, 512), 0);
-	CHECK(all(r->buffer, 512, 0xee));
-	rig_free(r);
+	CHECK_EQ(disk_rig_ask(r, DISK_READ, 512, 512), 0);
+	CHECK(disk_rig_all(r->buffer, 512, 0xee));
+	disk_rig_free(r);
 }
 
 TEST(disk_readonly_cannot_be_changed)
 {
-	struct rig *r = rig_new("/tmp", IMAGE);
+	struct disk_rig *r = disk_rig_new("/tmp", IMAGE);
 
-	CHECK_EQ(rig_open(r, &(struct disk_config){.readonly = true}), 0);
-	CHECK_EQ(ask(r, DISK_WRITE, 0, 512), -EROFS);
-	CHECK_EQ(ask(r, DISK_WRITE_ZEROES, 0, 512), -EROFS);
-	CHECK_EQ(ask(r, DISK_DISCARD, 0, 512), -EROFS);
-	CHECK_EQ(ask(r, DISK_READ, 0, 512), 0);
-	CHECK_EQ(ask(r, DISK_FLUSH, 0, 0), 0);
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){.readonly = true}), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_WRITE, 0, 512), -EROFS);
+	CHECK_EQ(disk_rig_ask(r, DISK_WRITE_ZEROES, 0, 512), -EROFS);
+	CHECK_EQ(disk_rig_ask(r, DISK_DISCARD, 0, 512), -EROFS);
+	CHECK_EQ(disk_rig_ask(r, DISK_READ, 0, 512), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_FLUSH, 0, 0), 0);
 	CHECK(disk_readonly(r->d) && !disk_can_discard(r->d) && !disk_writes_back(r->d));
-	rig_free(r);
+	disk_rig_free(r);
 }
 
 TEST(disk_flush_makes_durable_what_had_ended)
 {
-	struct rig *r = rig_new("/tmp", IMAGE);
+	struct disk_rig *r = disk_rig_new("/tmp", IMAGE);
 
-	CHECK_EQ(rig_open(r, &(struct disk_config){0}), 0);
+	syncs_forget();
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){0}), 0);
 	memset(r->buffer, 0x42, 512);
-	CHECK_EQ(ask(r, DISK_WRITE, 0, 512), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_WRITE, 0, 512), 0);
 	CHECK_EQ(atomic_load(&syncs), 0);
-	CHECK_EQ(ask(r, DISK_FLUSH, 0, 0), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_FLUSH, 0, 0), 0);
 	CHECK_EQ(atomic_load(&syncs), 1);
 	CHECK_EQ(synced_byte, 0x42);
-	rig_free(r);
+	disk_rig_free(r);
 }
 
 TEST(disk_writethrough_is_durable_at_once)
 {
-	struct rig *r = rig_new("/tmp", IMAGE);
+	struct disk_rig *r = disk_rig_new("/tmp", IMAGE);
 
-	CHECK_EQ(rig_open(r, &(struct disk_config){.cache = DISK_WRITETHROUGH}), 0);
+	syncs_forget();
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){.cache = DISK_WRITETHROUGH}), 0);
 	CHECK(!disk_writes_back(r->d));
 	memset(r->buffer, 0x43, 512);
-	CHECK_EQ(ask(r, DISK_WRITE, 0, 512), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_WRITE, 0, 512), 0);
 	CHECK_EQ(atomic_load(&syncs), 1);
 	CHECK_EQ(synced_byte, 0x43);
-	CHECK_EQ(ask(r, DISK_WRITE_ZEROES, 0, 512), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_WRITE_ZEROES, 0, 512), 0);
 	CHECK_EQ(atomic_load(&syncs), 2);
-	CHECK_EQ(ask(r, DISK_READ, 0, 512), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_READ, 0, 512), 0);
 	CHECK_EQ(atomic_load(&syncs), 2);
-	rig_free(r);
+	disk_rig_free(r);
 }
 
 TEST(disk_unsafe_never_flushes)
 {
-	struct rig *r = rig_new("/tmp", IMAGE);
+	struct disk_rig *r = disk_rig_new("/tmp", IMAGE);
 
-	CHECK_EQ(rig_open(r, &(struct disk_config){.cache = DISK_UNSAFE}), 0);
-	CHECK_EQ(ask(r, DISK_WRITE, 0, 512), 0);
-	CHECK_EQ(ask(r, DISK_FLUSH, 0, 0), 0);
+	syncs_forget();
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){.cache = DISK_UNSAFE}), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_WRITE, 0, 512), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_FLUSH, 0, 0), 0);
 	CHECK_EQ(atomic_load(&syncs), 0);
-	rig_free(r);
+	disk_rig_free(r);
 }
 
 TEST(disk_does_not_forget_a_failed_flush)
 {
-	struct rig *r = rig_new("/tmp", IMAGE);
+	struct disk_rig *r = disk_rig_new("/tmp", IMAGE);
 
-	CHECK_EQ(rig_open(r, &(struct disk_config){0}), 0);
+	syncs_forget();
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){0}), 0);
 	atomic_store(&sync_errno, ENOSPC);
-	CHECK_EQ(ask(r, DISK_FLUSH, 0, 0), -ENOSPC);
+	CHECK_EQ(disk_rig_ask(r, DISK_FLUSH, 0, 0), -ENOSPC);
 	atomic_store(&sync_errno, 0);
-	CHECK_EQ(ask(r, DISK_FLUSH, 0, 0), -EIO);
-	CHECK_EQ(ask(r, DISK_FLUSH, 0, 0), -EIO);
-	CHECK_EQ(ask(r, DISK_WRITE, 0, 512), 0);
-	CHECK_EQ(ask(r, DISK_READ, 0, 512), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_FLUSH, 0, 0), -EIO);
+	CHECK_EQ(disk_rig_ask(r, DISK_FLUSH, 0, 0), -EIO);
+	CHECK_EQ(disk_rig_ask(r, DISK_WRITE, 0, 512), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_READ, 0, 512), 0);
 	CHECK_EQ(r->troubles, 2); /* once an errno */
-	rig_free(r);
+	disk_rig_free(r);
 }
 
 TEST(disk_discards_and_zeroes)
 {
-	struct rig *r = rig_new("/tmp", IMAGE);
+	struct disk_rig *r = disk_rig_new("/tmp", IMAGE);
 	struct stat before, after;
 
-	CHECK_EQ(rig_open(r, &(struct disk_config){0}), 0);
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){0}), 0);
 	if (!disk_can_discard(r->d)) {
-		rig_free(r);
+		disk_rig_free(r);
 		SKIP("the file system of /tmp has no holes");
 	}
 	memset(r->buffer, 0x11, BUFFER);
-	CHECK_EQ(ask(r, DISK_WRITE, 0, BUFFER), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_WRITE, 0, BUFFER), 0);
 	stat(r->path, &before);
-	CHECK_EQ(ask(r, DISK_DISCARD, 65536, 65536), 0);
-	CHECK_EQ(ask(r, DISK_READ, 0, BUFFER), 0);
-	CHECK(all(r->buffer, 65536, 0x11) && all(r->buffer + 65536, 65536, 0) && all(r->buffer + 131072, BUFFER - 131072, 0x11));
-	CHECK_EQ(ask(r, DISK_WRITE_ZEROES, 0, BUFFER), 0);
-	CHECK_EQ(ask(r, DISK_READ, 0, BUFFER), 0);
-	CHECK(all(r->buffer, BUFFER, 0));
+	CHECK_EQ(disk_rig_ask(r, DISK_DISCARD, 65536, 65536), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_READ, 0, BUFFER), 0);
+	CHECK(disk_rig_all(r->buffer, 65536, 0x11) && disk_rig_all(r->buffer + 65536, 65536, 0) && disk_rig_all(r->buffer + 131072, BUFFER - 131072, 0x11));
+	CHECK_EQ(disk_rig_ask(r, DISK_WRITE_ZEROES, 0, BUFFER), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_READ, 0, BUFFER), 0);
+	CHECK(disk_rig_all(r->buffer, BUFFER, 0));
 	stat(r->path, &after);
 	CHECK(after.st_blocks < before.st_blocks);
 	CHECK_EQ(after.st_size, IMAGE);
-	rig_free(r);
+	disk_rig_free(r);
 }
 
 TEST(disk_lives_on_when_its_file_is_cut_short)
 {
-	struct rig *r = rig_new("/tmp", IMAGE);
+	struct disk_rig *r = disk_rig_new("/tmp", IMAGE);
 
-	CHECK_EQ(rig_open(r, &(struct disk_config){0}), 0);
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){0}), 0);
 	CHECK_EQ(truncate(r->path, 8192), 0);
-	CHECK_EQ(ask(r, DISK_READ, 65536, 4096), -EIO);
-	CHECK_EQ(ask(r, DISK_READ, 4096, 8192), -EIO);
+	CHECK_EQ(disk_rig_ask(r, DISK_READ, 65536, 4096), -EIO);
+	CHECK_EQ(disk_rig_ask(r, DISK_READ, 4096, 8192), -EIO);
 	CHECK_EQ(r->troubles, 1);
 	CHECK(strstr(r->trouble, "cut short"));
-	CHECK_EQ(ask(r, DISK_READ, 4096, 4096), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_READ, 4096, 4096), 0);
 	memset(r->buffer, 0x21, 4096);
-	CHECK_EQ(ask(r, DISK_WRITE, 65536, 4096), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_WRITE, 65536, 4096), 0);
 	memset(r->buffer, 0, 4096);
-	CHECK_EQ(ask(r, DISK_READ, 65536, 4096), 0);
-	CHECK(all(r->buffer, 4096, 0x21));
-	rig_free(r);
+	CHECK_EQ(disk_rig_ask(r, DISK_READ, 65536, 4096), 0);
+	CHECK(disk_rig_all(r->buffer, 4096, 0x21));
+	disk_rig_free(r);
 }
 
 TEST(disk_gives_a_file_size_limit_back_as_an_error)
 {
-	struct rig *r = rig_new("/tmp", 1000);
+	struct disk_rig *r = disk_rig_new("/tmp", 1000);
 	struct rlimit old, small;
 
-	CHECK_EQ(rig_open(r, &(struct disk_config){0}), 0);
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){0}), 0);
 	getrlimit(RLIMIT_FSIZE, &old);
 	small = old;
 	small.rlim_cur = 600;
 	setrlimit(RLIMIT_FSIZE, &small);
-	int whole = ask(r, DISK_WRITE, 512, 512), again = ask(r, DISK_WRITE, 0, 512);
+	int whole = disk_rig_ask(r, DISK_WRITE, 512, 512), again = disk_rig_ask(r, DISK_WRITE, 0, 512);
 	setrlimit(RLIMIT_FSIZE, &old);
 	CHECK_EQ(whole, -EFBIG);
 	CHECK_EQ(again, 0);
 	CHECK(strstr(r->trouble, "limit of file sizes"));
-	rig_free(r);
+	disk_rig_free(r);
 }
 
 /* In a process and a mount namespace of its own; 0: as it should be, 1: not, 77: no such namespace here. */
 static int full_tmpfs(void)
 {
-	struct rig *r;
+	struct disk_rig *r;
 	int err;
 
 	if ((unshare(CLONE_NEWNS) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
 		mount("none", "/tmp", "tmpfs", 0, "size=128k") < 0)
 		return 77;
-	r = rig_new("/tmp", IMAGE);
-	if (rig_open(r, &(struct disk_config){0}))
+	r = disk_rig_new("/tmp", IMAGE);
+	if (disk_rig_open(r, &(struct disk_config){0}))
 		return 1;
 	memset(r->buffer, 0x31, BUFFER);
-	err = ask(r, DISK_WRITE, 0, BUFFER);
+	err = disk_rig_ask(r, DISK_WRITE, 0, BUFFER);
 	if (err != -ENOSPC || r->troubles != 1 || !strstr(r->trouble, "make room"))
 		return 1;
-	if (ask(r, DISK_READ, 0, BUFFER) || ask(r, DISK_DISCARD, 0, BUFFER) || ask(r, DISK_WRITE, 0, 65536))
+	if (disk_rig_ask(r, DISK_READ, 0, BUFFER) || disk_rig_ask(r, DISK_DISCARD, 0, BUFFER) || disk_rig_ask(r, DISK_WRITE, 0, 65536))
 		return 1;
-	rig_free(r);
+	disk_rig_free(r);
 	return 0;
 }
 
@@ -437,7 +309,7 @@ TEST(disk_survives_a_full_file_system)
 
 TEST(disk_belongs_to_one_writer)
 {
-	struct rig *r = rig_new("/tmp", IMAGE);
+	struct disk_rig *r = disk_rig_new("/tmp", IMAGE);
 	struct disk *other = NULL;
 	struct failure f = {0};
 	char name[32], byte;
@@ -447,58 +319,58 @@ TEST(disk_belongs_to_one_writer)
 	CHECK_EQ(pipe(ready), 0);
 	pid = fork();
 	if (pid == 0) {
-		_exit(rig_open(r, &(struct disk_config){0}) || write(ready[1], "x", 1) != 1 ? 1 : pause());
+		_exit(disk_rig_open(r, &(struct disk_config){0}) || write(ready[1], "x", 1) != 1 ? 1 : pause());
 	}
 	CHECK_EQ(read(ready[0], &byte, 1), 1);
-	CHECK_EQ(rig_open(r, &(struct disk_config){0}), -EBUSY);
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){0}), -EBUSY);
 	snprintf(name, sizeof name, "process %d ", (int)pid);
 	CHECK(strstr(r->f.what, name) && strstr(r->f.what, "unit_dev"));
 	r->f.err = 0;
-	CHECK_EQ(rig_open(r, &(struct disk_config){.readonly = true}), -EBUSY);
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){.readonly = true}), -EBUSY);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	close(ready[0]);
 	close(ready[1]);
-	CHECK_EQ(rig_open(r, &(struct disk_config){.readonly = true}), 0);
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){.readonly = true}), 0);
 	CHECK_EQ(disk_open(&other, &(struct disk_config){.path = r->path, .readonly = true}, &f), 0);
 	disk_close(other);
 	CHECK_EQ(disk_open(&other, &(struct disk_config){.path = r->path}, &f), -EBUSY);
 	CHECK(strstr(f.what, "another disk of this VM"));
-	rig_free(r);
+	disk_rig_free(r);
 }
 
 TEST(disk_says_why_it_cannot_be_opened)
 {
-	struct rig *r = rig_new("/tmp", 0);
+	struct disk_rig *r = disk_rig_new("/tmp", 0);
 	int fd = open(r->path, O_RDONLY | O_CLOEXEC);
 
-	CHECK_EQ(rig_open(r, &(struct disk_config){.path = "/nowhere/disk"}), -ENOENT);
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){.path = "/nowhere/disk"}), -ENOENT);
 	CHECK(strstr(r->f.what, "/nowhere/disk"));
-	CHECK_EQ(rig_open(r, &(struct disk_config){.path = "/tmp"}), -EISDIR);
-	CHECK_EQ(rig_open(r, &(struct disk_config){.path = "/tmp", .readonly = true}), -EISDIR);
-	CHECK_EQ(rig_open(r, &(struct disk_config){.path = "/dev/null"}), -EINVAL);
-	CHECK_EQ(rig_open(r, &(struct disk_config){.fd = fd}), -EROFS);
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){.path = "/tmp"}), -EISDIR);
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){.path = "/tmp", .readonly = true}), -EISDIR);
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){.path = "/dev/null"}), -EINVAL);
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){.fd = fd}), -EROFS);
 	CHECK_EQ(fcntl(fd, F_GETFD), -1); /* it was taken all the same */
-	CHECK_EQ(rig_open(r, &(struct disk_config){0}), 0);
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){0}), 0);
 	CHECK_EQ(disk_bytes(r->d), 0);
-	rig_free(r);
+	disk_rig_free(r);
 }
 
 TEST(disk_serves_raw_whatever_it_looks_like)
 {
-	struct rig *r = rig_new("/tmp", IMAGE);
+	struct disk_rig *r = disk_rig_new("/tmp", IMAGE);
 
-	CHECK_EQ(rig_open(r, &(struct disk_config){0}), 0);
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){0}), 0);
 	memset(r->buffer, 0, 512);
 	memcpy(r->buffer, "QFI\xfb", 4);
-	CHECK_EQ(ask(r, DISK_WRITE, 0, 512), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_WRITE, 0, 512), 0);
 	disk_close(r->d);
-	CHECK_EQ(rig_open(r, &(struct disk_config){0}), 0);
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){0}), 0);
 	CHECK_EQ(disk_bytes(r->d), IMAGE);
 	memset(r->buffer, 0, 512);
-	CHECK_EQ(ask(r, DISK_READ, 0, 512), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_READ, 0, 512), 0);
 	CHECK(memcmp(r->buffer, "QFI\xfb", 4) == 0);
-	rig_free(r);
+	disk_rig_free(r);
 }
 
 enum { CROWD = 500 };
@@ -525,11 +397,11 @@ static void crowd_done(struct disk_request *q, int err)
 
 TEST(disk_close_waits_for_all_and_for_what_they_ask_for)
 {
-	struct rig *r = rig_new("/tmp", IMAGE);
+	struct disk_rig *r = disk_rig_new("/tmp", IMAGE);
 	struct crowd *c = calloc(1, sizeof *c);
 	struct disk_counts n;
 
-	CHECK_EQ(rig_open(r, &(struct disk_config){.threads = 8}), 0);
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){.threads = 8}), 0);
 	c->d = r->d;
 	for (unsigned i = 0; i < CROWD; i++) {
 		memset(c->sector[i], (int)(i % 251) + 1, 512);
@@ -540,13 +412,13 @@ TEST(disk_close_waits_for_all_and_for_what_they_ask_for)
 	CHECK_EQ(disk_submit(r->d, &c->q[1]), 0);
 	disk_close(r->d);
 	CHECK_EQ(atomic_load(&c->done), CROWD);
-	CHECK_EQ(rig_open(r, &(struct disk_config){.readonly = true}), 0);
-	CHECK_EQ(ask(r, DISK_READ, 0, CROWD * 512), 0);
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){.readonly = true}), 0);
+	CHECK_EQ(disk_rig_ask(r, DISK_READ, 0, CROWD * 512), 0);
 	for (unsigned i = 0; i < CROWD; i++)
-		CHECK(all(r->buffer + i * 512, 512, (uint8_t)(i % 251 + 1)));
+		CHECK(disk_rig_all(r->buffer + i * 512, 512, (uint8_t)(i % 251 + 1)));
 	disk_count(r->d, &n);
 	CHECK_EQ(n.requests[DISK_READ], 1);
 	CHECK_EQ(n.bytes[DISK_READ], CROWD * 512);
 	free(c);
-	rig_free(r);
+	disk_rig_free(r);
 }
