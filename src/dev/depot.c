@@ -7,17 +7,45 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 struct depot {
 	struct disk *disk[GEAR_DISKS_MAX];
 	struct nic *nic[GEAR_NICS_MAX];
 };
 
-static int open_disk(struct disk **out, struct gear_disk *g, struct failure *f)
+/* The seed becomes a file in memory. */
+static int make_seed(const void *seed, size_t bytes, struct failure *f)
+{
+	int fd = memfd_create("seed", MFD_CLOEXEC);
+	const uint8_t *at = seed;
+
+	while (fd >= 0 && bytes) {
+		ssize_t n = write(fd, at, bytes);
+
+		if (n <= 0) {
+			close(fd);
+			fd = -1;
+		} else {
+			at += n;
+			bytes -= (size_t)n;
+		}
+	}
+	return fd < 0 ? failure_set(f, -ENOMEM, "free some memory on this host", "no memory for the seed disk") : fd;
+}
+
+static int open_disk(struct disk **out, struct gear_disk *g, const void *seed, size_t seed_bytes, struct failure *f)
 {
 	struct disk_config c = {.path = g->path, .format = g->format, .cache = g->cache, .readonly = g->readonly};
-	int err = disk_open(out, &c, f);
+	int err;
 
+	if (strcmp(g->path, GEAR_SEED) == 0) {
+		c.fd = seed_bytes && g->readonly ? make_seed(seed, seed_bytes, f) : failure_set(f, -EINVAL, "give the path of a file", "the VM has no seed");
+		if (c.fd < 0)
+			return c.fd;
+	}
+	err = disk_open(out, &c, f);
 	if (err)
 		return err;
 	g->found = true;
@@ -29,14 +57,14 @@ static int open_disk(struct disk **out, struct gear_disk *g, struct failure *f)
 	return 0;
 }
 
-int depot_open(struct depot **out, struct gear *g, const char *node, struct failure *f)
+int depot_open(struct depot **out, struct gear *g, const char *node, const void *seed, size_t seed_bytes, struct failure *f)
 {
 	struct depot *d = calloc(1, sizeof *d);
 	int err = d ? 0 : failure_set(f, -ENOMEM, "free some memory on this host", "out of memory for disks and network cards");
 
 	for (unsigned i = 0; i < g->disks && !err; i++)
 		if (strcmp(g->disk[i].node, node) == 0)
-			err = open_disk(&d->disk[i], &g->disk[i], f);
+			err = open_disk(&d->disk[i], &g->disk[i], seed, seed_bytes, f);
 	for (unsigned i = 0; i < g->nics && !err; i++)
 		if (strcmp(g->nic[i].node, node) == 0)
 			err = nic_open(&d->nic[i], &g->nic[i].link, f);

@@ -8,8 +8,9 @@
 
 struct depot;
 
-/* Open all of 'g' whose node is 'node'; g's disks there get their 'found' and what goes with it. Outlives g. The first failure ends it, nothing is left open. */
-int depot_open(struct depot **out, struct gear *g, const char *node, struct failure *f) MUST_CHECK;
+/* Open all of 'g' whose node is 'node'; g's disks there get their 'found' and what goes with it. Outlives g. The first failure ends it, nothing is left open.
+ * seed, seed_bytes: of the disk GEAR_SEED; copied. */
+int depot_open(struct depot **out, struct gear *g, const char *node, const void *seed, size_t seed_bytes, struct failure *f) MUST_CHECK;
 
 /* Waits for requests of its disks. Not before devices have stopped to submit, send and resume. */
 void depot_close(struct depot *d);

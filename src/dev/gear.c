@@ -149,10 +149,10 @@ int gear_add_disk(struct gear *g, const char *text, struct failure *f)
 	char piece[PIECE_BYTES];
 	bool has_format = false, has_cache = false;
 
-	if (g->disks == GEAR_DISKS_MAX)
-		return failure_set(f, -E2BIG, "put more on each of them", "a VM has at most %d disks", GEAR_DISKS_MAX);
 	if (cut(&text, d.path))
 		return failure_set(f, -ENAMETOOLONG, "use a shorter path", "the name of a disk has at most %d bytes", GEAR_PATH_BYTES - 1);
+	if (g->disks >= GEAR_GIVEN_MAX + (strcmp(d.path, GEAR_SEED) == 0))
+		return failure_set(f, -E2BIG, "put more on each of them", "a VM has at most %d disks", GEAR_GIVEN_MAX);
 	if (!*d.path || !printable(d.path))
 		return failure_set(f, -EINVAL, disk_usage, "a disk needs the name of a file, without control characters");
 	while (text)

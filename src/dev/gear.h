@@ -15,11 +15,15 @@
 #include "dev/nic.h"
 
 enum {
-	GEAR_DISKS_MAX = 8,
+	GEAR_GIVEN_MAX = 8,
+	GEAR_DISKS_MAX = GEAR_GIVEN_MAX + 1, /* and the seed */
 	GEAR_NICS_MAX = 4,
 	GEAR_PATH_BYTES = 1024,
 	GEAR_TEXT_BYTES = 16 * 1024, /* of all as text, with a 0 */
 };
+
+/* The path of a read-only disk that is no file: its bytes come with the request (a seed for cloud-init). Only the daemon adds it, as the last one. */
+#define GEAR_SEED "seed:"
 
 struct gear_disk {
 	char path[GEAR_PATH_BYTES];

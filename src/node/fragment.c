@@ -108,7 +108,7 @@ static int prepare(struct fragment *g)
 {
 	struct fragment_calls calls = {.owner = g, .console = on_console, .ended = on_ended};
 	struct fragment_config *c = &g->config;
-	int err = depot_open(&c->depot, &c->gear, c->node[c->self.v].name, &g->step_failure);
+	int err = depot_open(&c->depot, &c->gear, c->node[c->self.v].name, c->seed.at, c->seed.bytes, &g->step_failure);
 
 	if (!err && !(c->flags & (CONTROL_RUN_FAKE | CONTROL_RUN_UNSAFE_MMU))) {
 		if (c->nodes > 1)

@@ -33,13 +33,18 @@ int furnish_begin(struct vm *vm, struct wire_blob asked, struct failure *f)
 	struct gear *g;
 	int err;
 
-	if (!asked.bytes)
+	if (!asked.bytes && !vm->baggage.seed.bytes)
 		return 0;
 	g = calloc(1, sizeof *g);
 	if (!g)
 		return failure_set(f, -ENOMEM, "free some memory on this host", "out of memory");
 	vm->gear = g;
 	err = gear_read(g, (const char *)asked.at, asked.bytes, f);
+	for (unsigned i = 0; i < g->disks && !err; i++)
+		if (strcmp(g->disk[i].path, GEAR_SEED) == 0)
+			err = failure_set(f, -EINVAL, "give the path of a file", "'%s' is no disk", GEAR_SEED);
+	if (!err && vm->baggage.seed.bytes)
+		err = gear_add_disk(g, GEAR_SEED ",readonly", f);
 	for (unsigned i = 0; i < g->disks && !err; i++)
 		err = settle(vm, g->disk[i].path, g->disk[i].node, f);
 	for (unsigned i = 0; i < g->nics && !err; i++)

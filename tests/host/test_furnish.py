@@ -58,6 +58,17 @@ def disks_are_opened_on_their_node(c):
     check(not locked(a) and not locked(b), "both are free")
 
 
+def a_seed_is_a_disk_of_the_first_node(c):
+    c.up("A", "B")
+    start(c, "v1", "--disk", image(c, "b") + ",node=B", "--hostname", "web")
+    stats = json.loads(c.ok("stats", "v1", "--json", "--node", "A"))["nodes"]
+    check("disk.1.reads" in stats["A"] and "disk.0.reads" in stats["B"], f"it comes last: {stats}")
+    c.kill("A", signal.SIGKILL)
+    c.start("A", join="B")
+    c.wait_state("A", "v1", "running")
+    c.ok("kill", "v1", "--node", "A")
+
+
 def paths_are_the_clients(c):
     c.up("A", "B")
     image(c, "here")
@@ -181,7 +192,8 @@ def user_networking_forwards_ports(c):
     c.ok("kill", "v2", "--node", "A")
 
 
-TESTS = {f.__name__: f for f in (disks_are_opened_on_their_node, paths_are_the_clients, what_cannot_be_is_refused, read_only_disks_are_shared_and_others_are_not,
+TESTS = {f.__name__: f for f in (disks_are_opened_on_their_node, a_seed_is_a_disk_of_the_first_node, paths_are_the_clients, what_cannot_be_is_refused,
+	read_only_disks_are_shared_and_others_are_not,
                                  a_disk_is_free_when_its_vm_ends, daemons_may_be_replaced, other_formats_have_a_reader, user_networking_forwards_ports)}
 
 if __name__ == "__main__":

@@ -107,9 +107,11 @@ TEST(gear_has_room_for_so_many)
 {
 	struct gear g = {0};
 
-	for (unsigned i = 0; i < GEAR_DISKS_MAX; i++)
+	for (unsigned i = 0; i < GEAR_GIVEN_MAX; i++)
 		CHECK_EQ(gear_add_disk(&g, "/a", NULL), 0);
 	CHECK_EQ(gear_add_disk(&g, "/a", NULL), -E2BIG);
+	CHECK_EQ(gear_add_disk(&g, GEAR_SEED ",readonly", NULL), 0);
+	CHECK_EQ(gear_add_disk(&g, GEAR_SEED ",readonly", NULL), -E2BIG);
 	for (unsigned i = 0; i < GEAR_NICS_MAX; i++)
 		CHECK_EQ(gear_add_net(&g, "user", NULL), 0);
 	CHECK_EQ(gear_add_net(&g, "user", NULL), -E2BIG);
@@ -135,7 +137,7 @@ TEST(gear_travels)
 TEST(gear_too_big_to_travel_is_refused)
 {
 	static char text[GEAR_TEXT_BYTES];
-	struct gear g = {.disks = GEAR_DISKS_MAX};
+	struct gear g = {.disks = GEAR_GIVEN_MAX};
 
 	for (unsigned i = 0; i < g.disks; i++)
 		memset(g.disk[i].path, ',', GEAR_PATH_BYTES - 1);
@@ -168,11 +170,13 @@ TEST(depot_opens_what_is_on_its_node)
 	snprintf(line, sizeof line, "%s,node=B,readonly", path);
 	CHECK_EQ(gear_add_disk(&g, "/nowhere,node=A", NULL), 0);
 	CHECK_EQ(gear_add_disk(&g, line, NULL), 0);
-	CHECK_EQ(depot_open(&d, &g, "B", &f), 0);
+	CHECK_EQ(gear_add_disk(&g, GEAR_SEED ",node=B,readonly", NULL), 0);
+	CHECK_EQ(depot_open(&d, &g, "B", "seeds", 5, &f), 0);
 	CHECK(!depot_disk(d, 0) && depot_disk(d, 1) && !depot_disk(d, GEAR_DISKS_MAX) && !depot_nic(d, 0));
 	CHECK(!g.disk[0].found && g.disk[1].found && g.disk[1].bytes == 1 << 20 && !g.disk[1].writes_back);
+	CHECK(depot_disk(d, 2) && g.disk[2].bytes == 512);
 	depot_close(d);
-	CHECK_EQ(depot_open(&d, &g, "A", &f), -ENOENT);
+	CHECK_EQ(depot_open(&d, &g, "A", NULL, 0, &f), -ENOENT);
 	CHECK(strstr(f.what, "/nowhere"));
 	unlink(path);
 }
