@@ -269,7 +269,7 @@ static void draw(const struct top *t)
 	rows = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row ? size.ws_row : 24;
 	fputs("\033[H", stdout);
 	for (rest = text; (line = strsep(&rest, "\n")) && rest && --rows; )
-		printf("%.*s\033[K\r\n", size.ws_col ? (int)size.ws_col : 80, line);
+		printf("%.*s\033[K\n", size.ws_col ? (int)size.ws_col : 80, line);
 	fputs("\033[J", stdout);
 	free(text);
 }

@@ -12,6 +12,8 @@
  * one it was where the daemon finds it (the process's name, which outlives it until it is waited for) and dies of SIGSYS. With SIGSYS blocked
  * the kernel kills it at once. Calls by which libc looks for files that need not be there (openat and the like) fail with EACCES instead.
  *
+ * A program that it starts before the lock stays outside, but is left without a root, too, unless it has taken a mount namespace of its own by then (passt has).
+ *
  * What stays: the host's network namespace, for the streams to other nodes that are open (no new ones can be made; the control socket accepts),
  * and its process ids (signals can be sent to the process itself only). Built with a sanitizer, which needs calls of its own, there is no lock. */
 #ifndef NODE_SANDBOX_H

@@ -139,6 +139,7 @@ shown() {
 		[ "$(parts "$n" tessera ls)" = "$all" ] || note "$n tells something else in ls: $(parts "$n" tessera ls), $all"
 		on "$n" tessera ls --json | grep -c '"cpus_used": 1' | grep -qx "$count" || note "$n does not see $count CPUs in use"
 		tr '\0' ' ' <"/proc/$(fragment "$n")/cmdline" | grep -q "fragment $n v1 " || note "no fragment where info shows $n's"
+		! grep -L 'Seccomp:.2' "/proc/$(fragment "$n")"/task/*/status | grep . || note "threads of $n's fragment are outside its sandbox"
 	done
 }
 

@@ -23,6 +23,8 @@ struct forbidden { const char *what; long call, a, b, c; };
 static const struct forbidden cases[] = {
 	{"a stream to elsewhere", SYS_socket, AF_INET, SOCK_STREAM, 0},
 	{"connecting", SYS_connect, 0, 0, 0},
+	{"descriptors from elsewhere", SYS_recvmsg, 0, 0, 0},
+	{"a socket's settings", SYS_setsockopt, 0, 0, 0},
 	{"a program", SYS_execve, 0, 0, 0},
 	{"a process", SYS_fork, 0, 0, 0},
 	{"a process, by clone", SYS_clone, SIGCHLD, 0, 0},
