@@ -18,6 +18,7 @@
 #include "base/quantity.h"
 #include "base/text.h"
 #include "cli/report.h"
+#include "cli/seed.h"
 #include "vm/bootdisk.h"
 
 enum { FAILURE_FD = 3, HOST_NAME_MAX_BYTES = 64, MIRRORS_MAX = 16, PACKAGES_BYTES = 8192, ARGS_FIXED = 6 };
@@ -86,17 +87,26 @@ static int read_mirrors(const struct options *o, struct build *b, struct failure
 	return 0;
 }
 
-static int read_build(const struct options *o, struct build *b, struct failure *f)
+static int read_output(const struct options *o, struct build *b, struct failure *f)
 {
-	const char *output = o->value[OPTION_OUTPUT], *size = o->value[OPTION_SIZE], *hostname = o->value[OPTION_HOSTNAME];
-	uint64_t bytes = size_default;
+	const char *output = o->value[OPTION_OUTPUT];
 
 	b->force = o->value[OPTION_FORCE];
 	if (!output || !*output)
-		return failure_set(f, -EINVAL, "'tessera help image build' tells what it needs", "say which file to make: -o FILE");
+		return failure_set(f, -EINVAL, "'tessera help image' tells what it needs", "say which file to make: -o FILE");
 	if (strlen(output) + 16 > sizeof b->output)
 		return failure_set(f, -ENAMETOOLONG, "choose another place", "the path of the image is too long");
 	TEXT_SET(b->output, output);
+	return 0;
+}
+
+static int read_build(const struct options *o, struct build *b, struct failure *f)
+{
+	const char *size = o->value[OPTION_SIZE], *hostname = o->value[OPTION_HOSTNAME];
+	uint64_t bytes = size_default;
+
+	if (read_output(o, b, f))
+		return f->err;
 	TEXT_SET(b->release, o->value[OPTION_RELEASE] ? o->value[OPTION_RELEASE] : "bookworm");
 	if (!good_words(b->release, ""))
 		return failure_set(f, -EINVAL, "name it as Debian does: bookworm", "cannot read --release %.30s", b->release);
@@ -356,5 +366,46 @@ int image_info(const struct options *o)
 	if (err && !found.volumes)
 		return (int)report_failure(&f, json);
 	show(o->operand, &found, json);
+	return REPORT_OK;
+}
+
+static int write_seed(const struct build *b, const uint8_t *seed, uint32_t bytes, struct failure *f)
+{
+	int fd = open(b->temporary, O_WRONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : write(fd, seed, bytes);
+
+	if (n == (ssize_t)bytes && close(fd) == 0)
+		return 0;
+	return failure_set(f, n < 0 ? -errno : -ENOSPC, "free some space there", "cannot write %s", b->temporary);
+}
+
+int image_seed(const struct options *o)
+{
+	bool json = o->value[OPTION_JSON];
+	uint8_t seed[SEED_MAX];
+	uint32_t bytes = 0;
+	struct failure f = {0};
+	struct build b = {0};
+	int err;
+
+	if (read_output(o, &b, &f))
+		return (int)report_usage(&f, json);
+	err = seed_from_options(o, seed, &bytes, &f);
+	if (!err && !bytes) {
+		failure_set(&f, -EINVAL, "give --ssh-key, --user-data or --hostname", "there is nothing to put on the seed disk");
+		return (int)report_usage(&f, json);
+	}
+	if (!err)
+		err = make_temporary(&b, &f);
+	if (!err)
+		err = write_seed(&b, seed, bytes, &f);
+	if (!err)
+		err = put_in_place(&b, &f);
+	if (err && *b.temporary)
+		unlink(b.temporary);
+	if (err)
+		return (int)report_failure(&f, json);
+	if (json)
+		report_json(json_pack("{s:s,s:i}", "image", b.output, "disk_bytes", (int)bytes));
 	return REPORT_OK;
 }

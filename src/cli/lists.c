@@ -212,7 +212,8 @@ static void print_info(const struct snapshot *s, const struct control_vm_line *v
 	struct table t;
 
 	printf("name         %s\nstate        %s\nstarted from %s, %s ago\ncpus         %u\nmemory       %s\nkernel       %s\n", vm->vm.s, vm_state(vm->state),
-		vm->coordinator.s, print_age(vm->age_ms, age), vm->cpus, quantity_print_bytes(vm->memory, memory), vm->kernel.s);
+		vm->coordinator.s, print_age(vm->age_ms, age), vm->cpus, quantity_print_bytes(vm->memory, memory),
+		*vm->kernel.s ? vm->kernel.s : "of the first disk");
 	if (vm->resets)
 		printf("resets       %u\n", vm->resets);
 	if (vm->state == CONTROL_VM_ENDED)

@@ -11,7 +11,7 @@
 enum { CLIENTS = ON(RUN) | ON(LS) | ON(INFO) | ON(STATS) | ON(TOP) | ON(CONSOLE) | ON(STOP) | ON(KILL) | ON(DOCTOR) | ON(QUIT), LEND_CPUS_MAX = 1024 };
 
 static const struct option_spec options[OPTIONS] = {
-	[OPTION_NAME] = {"name", "NAME", "Name of this node (default: the host's name), or of the new VM.", ON(NODE) | ON(RUN)},
+	[OPTION_NAME] = {"name", "NAME", "Name of this node (default: the host's name), or of the VM.", ON(NODE) | ON(RUN) | ON(IMAGE_SEED)},
 	[OPTION_NODE] = {"node", "NAME", "The daemon on this host to speak to; needed only where more than one runs. Default: $TESSERA_NODE, else the only one.",
 		CLIENTS, .client = true},
 	[OPTION_RUN_DIR] = {"run-dir", "DIR", "Where daemons keep their sockets. Default: $TESSERA_RUN_DIR, else /run/tessera.", CLIENTS | ON(NODE),
@@ -27,7 +27,8 @@ static const struct option_spec options[OPTIONS] = {
 	[OPTION_MEMORY] = {"memory", "SIZE", "Memory of the VM, as 900M or 4G. Default: what --place adds up to, else 512M.", ON(RUN)},
 	[OPTION_PLACE] = {"place", "NODE:CPUS[:SIZE],...", "Which node gives what. Memory without a size is shared out in proportion to CPUs. This node, or else "
 		"the first one named, has the devices and opens the kernel's files. Default: chosen from what the nodes have left.", ON(RUN)},
-	[OPTION_KERNEL] = {"kernel", "FILE", "Linux bzImage or PVH ELF image to boot.", ON(RUN), .path = true},
+	[OPTION_KERNEL] = {"kernel", "FILE", "Linux bzImage or PVH ELF image to boot. Default: the "
+		"newest one inside the first disk, with its initial RAM disk and root file system.", ON(RUN), .path = true},
 	[OPTION_INITRD] = {"initrd", "FILE", "Initial RAM disk for it.", ON(RUN), .path = true},
 	[OPTION_APPEND] = {"append", "TEXT", "Added to the kernel's command line.", ON(RUN)},
 	[OPTION_DISK] = {"disk", "FILE[,OPTION...]", "A disk for the guest (virtio): a file or block device of the node that has the devices, or of node=NODE; or an "
@@ -43,28 +44,30 @@ static const struct option_spec options[OPTIONS] = {
 	[OPTION_DETACH] = {"detach", NULL, "Return as soon as the VM runs, without its console.", ON(RUN)},
 	[OPTION_NO_REBOOT] = {"no-reboot", NULL, "A guest that resets itself has ended, with exit status 10, instead of being started again.", ON(RUN)},
 	[OPTION_JSON] = {"json", NULL, "Print one JSON document instead of text; errors too, as {\"error\":{...}}.",
-		CLIENTS | ON(VERSION) | ON(IMAGE_BUILD) | ON(IMAGE_INFO), .client = true},
+		CLIENTS | ON(VERSION) | ON(IMAGE_BUILD) | ON(IMAGE_INFO) | ON(IMAGE_SEED), .client = true},
 	[OPTION_WATCH] = {"watch", NULL, "Print again every second.", ON(STATS)},
 	[OPTION_ONCE] = {"once", NULL, "Look for a second, print once, and end.", ON(TOP)},
 	[OPTION_ALL] = {"all", NULL, "Show VMs that have ended too.", ON(LS)},
 	[OPTION_TIMEOUT] = {"timeout", "SECONDS", "How long the guest has to switch itself off before it is killed. 0: press the button and return. Default: 60.",
 		ON(STOP)},
-	[OPTION_FORCE] = {"force", NULL, "stop: kill at once instead of pressing the power button. image build: replace FILE if there is one.", ON(STOP) | ON(IMAGE_BUILD)},
+	[OPTION_FORCE] = {"force", NULL, "stop: kill at once instead of pressing the power button. image build and seed: replace FILE if there is one.",
+		ON(STOP) | ON(IMAGE_BUILD) | ON(IMAGE_SEED)},
 	[OPTION_KILL_VMS] = {"kill-vms", NULL, "Kill the VMs that have a part on this node first.", ON(QUIT)},
 	[OPTION_MAN] = {"man", NULL, "Print the man page's source.", ON(HELP)},
 	[OPTION_COMPLETION] = {"completion", NULL, "Print completion for bash.", ON(HELP)},
 	[OPTION_RELEASE] = {"release", "NAME", "Debian release the image is made of. Default: bookworm.", ON(IMAGE_BUILD)},
 	[OPTION_PACKAGE] = {"package", "NAME,...", "Packages to install besides the basic system, without what they only recommend. Repeatable.", ON(IMAGE_BUILD),
 		.repeats = true},
-	[OPTION_OUTPUT] = {"output", "FILE", "The image to make; -o for short.", ON(IMAGE_BUILD), .letter = 'o'},
+	[OPTION_OUTPUT] = {"output", "FILE", "The image to make.", ON(IMAGE_BUILD) | ON(IMAGE_SEED), .letter = 'o'},
 	[OPTION_SIZE] = {"size", "SIZE", "Size of the disk and of its file system; the file takes only what is in use. Default: 4G.", ON(IMAGE_BUILD)},
 	[OPTION_MIRROR] = {"mirror", "URL", "Where packages come from, as http://HOST/debian, or a whole line of sources.list in quotes. Repeatable. Default: what this "
 		"host's apt uses for that release, with its updates and security updates.", ON(IMAGE_BUILD), .repeats = true},
 	[OPTION_HOSTNAME] = {"hostname", "NAME", "Name that the guest calls itself. Default: the VM's name where it has a seed; for image build the image's file name.",
-		ON(IMAGE_BUILD) | ON(RUN)},
+		ON(IMAGE_BUILD) | ON(IMAGE_SEED) | ON(RUN)},
 	[OPTION_SSH_KEY] = {"ssh-key", "FILE", "Public SSH keys that may log in to the guest's first user (Debian: debian), put on a seed disk for cloud-init. Repeatable.",
-		ON(RUN), .repeats = true, .path = true},
-	[OPTION_USER_DATA] = {"user-data", "FILE", "User data for cloud-init, put on the seed disk: a #cloud-config document, or a script.", ON(RUN), .path = true},
+		ON(RUN) | ON(IMAGE_SEED), .repeats = true, .path = true},
+	[OPTION_USER_DATA] = {"user-data", "FILE", "User data for cloud-init, put on the seed disk: a #cloud-config document, or a script.", ON(RUN) | ON(IMAGE_SEED),
+		.path = true},
 	[OPTION_FILE] = {"file", "FILE", "Read options from a VM file in YAML: their names are its keys, and relative paths begin where it lies. Options on the "
 		"command line win.", ON(RUN), .client = true, .letter = 'f'},
 	[OPTION_YAML] = {"yaml", NULL, "Print the VM as a file that 'tessera run --file' takes.", ON(INFO), .client = true},
@@ -108,6 +111,8 @@ static const struct verb_spec verbs[VERBS] = {
 	[VERB_IMAGE_INFO] = {"image info", "FILE", "show what is in a disk image",
 		"Shows which file system a raw disk image or block device holds, and the kernel, initial RAM "
 		"disk and root file system that a VM would boot from it. The image is read, not mounted, by a process of its own that can do nothing else."},
+	[VERB_IMAGE_SEED] = {"image seed", NULL, "make a seed disk for cloud-init",
+		"Makes the small disk that --ssh-key, --user-data and --hostname of run make in memory, as a file for other machines to boot an image with."},
 	[VERB_VERSION] = {"version", NULL, "print the version", "Prints the version of the program and of its protocol."},
 	[VERB_HELP] = {"help", "[VERB]", "explain the program or a verb", "Explains the program or one of its verbs."},
 };

@@ -131,8 +131,8 @@ static int read_request(const struct options *o, struct control_ask_run *r, char
 	*r = (struct control_ask_run){0};
 	if (!o->value[OPTION_NAME])
 		return failure_set(f, -EINVAL, remedy, "the VM needs a --name");
-	if (!o->value[OPTION_KERNEL] && !fake)
-		return failure_set(f, -EINVAL, remedy, "the VM needs a --kernel");
+	if (!o->value[OPTION_KERNEL] && !o->value[OPTION_DISK] && !fake)
+		return failure_set(f, -EINVAL, remedy, "the VM needs a --kernel, or a --disk with one inside");
 	if (strlen(o->value[OPTION_NAME]) >= sizeof r->vm.s)
 		return failure_set(f, -EINVAL, "use up to 63 letters, digits, '.', '_' and '-'", "the name is too long");
 	wire_set_name(&r->vm, o->value[OPTION_NAME]);
@@ -177,7 +177,7 @@ static int ask_for(const struct options *o, struct parcel *b, struct failure *f)
 		.mute = o->value[OPTION_DETACH], .owner = true};
 	char *gear = NULL;
 	size_t bytes;
-	bool complete = o->value[OPTION_NAME] && (o->value[OPTION_KERNEL] || o->value[OPTION_FAKE]);
+	bool complete = o->value[OPTION_NAME] && (o->value[OPTION_KERNEL] || o->value[OPTION_DISK] || o->value[OPTION_FAKE]);
 	struct control_ask_run r;
 	uint8_t frame[WIRE_FRAME_MAX];
 	int err = read_request(o, &r, &gear, f);

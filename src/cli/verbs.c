@@ -51,6 +51,8 @@ int verbs_run(const struct options *o, const struct verbs_host *host)
 		return image_build(o);
 	case VERB_IMAGE_INFO:
 		return image_info(o);
+	case VERB_IMAGE_SEED:
+		return image_seed(o);
 	case VERB_HELP:
 		return manual_verb(o);
 	case VERB_VERSION:

@@ -206,7 +206,9 @@ static int judge(struct daemon *d, const struct control_ask_run *r, struct failu
 		return failure_set(f, -E2BIG, "make it shorter", "the kernel command line is longer than %u bytes", VMS_APPEND_MAX - 1u);
 	if (!baggage_good(&r->file, &r->seed))
 		return failure_set(f, -E2BIG, "make them shorter", "the VM's options, or its seed, are too long");
-	if (!(r->flags & CONTROL_RUN_FAKE))
+	if (!*r->kernel.s && !r->gear.bytes && !(r->flags & CONTROL_RUN_FAKE))
+		return failure_set(f, -EINVAL, "pass --kernel, or a --disk with one inside", "there is nothing to boot from");
+	if (*r->kernel.s && !(r->flags & CONTROL_RUN_FAKE))
 		err = check_file("kernel", r->kernel.s, f);
 	if (!err && *r->initrd.s)
 		err = check_file("initrd", r->initrd.s, f);

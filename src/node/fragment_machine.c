@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "net/mesh.h"
+#include "node/bootfiles.h"
 #include "vm/aggregate.h"
 #include "vm/leaves.h"
 
@@ -28,7 +29,7 @@ struct fragment_machine {
 	pthread_mutex_t lock;
 	struct aggregate *aggregate; /* NULL until connected; guarded by lock for writing */
 	bool stopped;                /* guarded by lock */
-	int kernel_fd, initrd_fd;    /* node with the devices; 0: none */
+	struct bootfiles files;      /* node with the devices */
 };
 
 static int look_at_host(struct cpuid_table *t, struct failure *f)
@@ -43,29 +44,6 @@ static int look_at_host(struct cpuid_table *t, struct failure *f)
 	return err ? err : machine_host_tsc_khz(&t->tsc_khz, f);
 }
 
-static void close_files(struct fragment_machine *m)
-{
-	if (m->kernel_fd > 0)
-		close(m->kernel_fd);
-	if (m->initrd_fd > 0)
-		close(m->initrd_fd);
-	m->kernel_fd = m->initrd_fd = 0;
-}
-
-/* Loading comes later, in the sandbox. */
-static int open_files(struct fragment_machine *m, struct failure *f)
-{
-	const struct fragment_config *c = m->config;
-	int err = 0;
-
-	if (!node_eq(c->self, c->coordinator))
-		return 0;
-	err = boot_open(c->kernel, "kernel", &m->kernel_fd, f);
-	if (!err && c->initrd[0])
-		err = boot_open(c->initrd, "initrd", &m->initrd_fd, f);
-	return err;
-}
-
 static int prepare(struct fragment_machine **out, const struct fragment_config *c, const struct fragment_calls *calls, uint8_t *cpuid, uint32_t *cpuid_bytes,
                    struct failure *f)
 {
@@ -76,14 +54,14 @@ static int prepare(struct fragment_machine **out, const struct fragment_config *
 		return -ENOMEM;
 	*m = (struct fragment_machine){.config = c, .calls = *calls, .lock = PTHREAD_MUTEX_INITIALIZER};
 	err = look_at_host(&m->cpuid, f);
-	if (!err)
-		err = open_files(m, f);
+	if (!err && node_eq(c->self, c->coordinator)) /* loading comes later, in the sandbox */
+		err = bootfiles_open(&m->files, c, f);
 	if (!err) {
 		*cpuid_bytes = (uint32_t)leaves_pack(&m->cpuid, cpuid, FRAGMENT_CPUID_MAX);
 		*out = m;
 		return 0;
 	}
-	close_files(m);
+	bootfiles_close(&m->files);
 	free(m);
 	return err;
 }
@@ -156,8 +134,9 @@ static int open_aggregate(struct fragment_machine *m, struct mesh *mesh, struct 
 {
 	const struct fragment_config *c = m->config;
 	struct aggregate_config a = {.self = c->self, .nodes = c->nodes, .devices = c->coordinator, .cpuid = &m->cpuid,
-		.gear = &c->gear, .depot = c->depot, .kernel = c->kernel,
-		.initrd = c->initrd[0] ? c->initrd : NULL, .kernel_fd = m->kernel_fd, .initrd_fd = m->initrd_fd, .cmdline = c->append,
+		.gear = &c->gear, .depot = c->depot, .kernel = m->files.kernel,
+		.initrd = c->initrd[0] ? c->initrd : m->files.initrd_fd > 0 ? m->files.kernel : NULL, .kernel_fd = m->files.kernel_fd, .initrd_fd = m->files.initrd_fd,
+		.cmdline = m->files.append,
 		.console = on_console, .ended = on_ended, .owner = m};
 	int err = place_disks(c, &a, f);
 
@@ -201,7 +180,7 @@ static int start(struct fragment_machine *m, struct failure *f)
 {
 	int err = aggregate_start(m->aggregate, f);
 
-	close_files(m);
+	bootfiles_close(&m->files);
 	return err;
 }
 
@@ -257,7 +236,7 @@ static void drain(struct fragment_machine *m)
 static void close_machine(struct fragment_machine *m)
 {
 	aggregate_close(m->aggregate);
-	close_files(m);
+	bootfiles_close(&m->files);
 	free(m);
 }
 

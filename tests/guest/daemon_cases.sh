@@ -47,6 +47,23 @@ case_runs() {
 	nothing_left
 }
 
+case_from_disk() {
+	timeout 300 tessera run --name v1 --memory 256M --disk "$DISK,readonly" --hostname seeded --append 'quiet guest.run="cat /proc/cmdline"' >"$tmp/log" 2>&1 </dev/null
+	code=$?
+	exits 0
+	says 'root=UUID=11111111-2222-3333-4444-555555555555 quiet'
+	says '^guest: exit 0'
+	timeout 300 tessera run --name v1 --memory 256M --disk "$DISK,readonly,format=qcow2" >"$tmp/log" 2>&1 </dev/null
+	code=$?
+	[ "$code" != 0 ] || note 'a disk that is not raw was booted from'
+	truncate -s 4M "$tmp/empty.img"
+	timeout 300 tessera run --name v1 --memory 256M --disk "$tmp/empty.img" >"$tmp/log" 2>&1 </dev/null
+	code=$?
+	exits 3
+	says 'no file system in it is recognised'
+	nothing_left
+}
+
 case_daemon_restarts() {
 	start 'guest: up' $kernel --append 'quiet guest.run="for i in 1 2 3 4 5 6; do read -r key; echo key:$key; done"'
 	kill -9 "$(cat /run/lab/A.pid)"
