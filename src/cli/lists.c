@@ -170,6 +170,8 @@ static json_t *vm_json(const struct snapshot *s, const struct control_vm_line *v
 		(json_int_t)vm->cpus, "memory_bytes", (json_int_t)vm->memory, "age_ms", (json_int_t)vm->age_ms, "kernel", vm->kernel.s, "resets", (json_int_t)vm->resets, "parts",
 		parts_json(s, vm->vm_id));
 
+	if (*vm->trouble.s)
+		json_object_set_new(j, "trouble", json_string(vm->trouble.s));
 	if (vm->state == CONTROL_VM_ENDED)
 		json_object_set_new(j, "end", json_pack("{s:s,s:s,s:s,s:i}", "reason", stop_reason_name(vm->reason), "node", vm->about.s, "what", vm->what.s,
 			"code", (int)report_end(vm->reason)));
@@ -216,6 +218,8 @@ static void print_info(const struct snapshot *s, const struct control_vm_line *v
 		*vm->kernel.s ? vm->kernel.s : "of the first disk");
 	if (vm->resets)
 		printf("resets       %u\n", vm->resets);
+	if (*vm->trouble.s)
+		printf("trouble      %s\n", vm->trouble.s);
 	if (vm->state == CONTROL_VM_ENDED)
 		printf("ended        %s%s%s%s%s\n", stop_reason_name(vm->reason), *vm->about.s ? ", node " : "", vm->about.s, *vm->what.s ? ": " : "", vm->what.s);
 	putchar('\n');

@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 struct depot {
+	void (*trouble)(void *user, const char *what);
+	void *user;
 	struct disk *disk[GEAR_DISKS_MAX];
 	struct nic *nic[GEAR_NICS_MAX];
 };
@@ -35,39 +37,58 @@ static int make_seed(const void *seed, size_t bytes, struct failure *f)
 	return fd < 0 ? failure_set(f, -ENOMEM, "free some memory on this host", "no memory for the seed disk") : fd;
 }
 
-static int open_disk(struct disk **out, struct gear_disk *g, const void *seed, size_t seed_bytes, struct failure *f)
+static void on_disk(void *user, int err, const char *what)
 {
-	struct disk_config c = {.path = g->path, .format = g->format, .cache = g->cache, .readonly = g->readonly};
+	struct depot *d = user;
+
+	d->trouble(d->user, what);
+}
+
+static int open_disk(struct depot *d, const struct depot_config *c, unsigned i, struct failure *f)
+{
+	struct gear_disk *g = &c->gear->disk[i];
+	struct disk_config with = {.path = g->path, .format = g->format, .cache = g->cache, .readonly = g->readonly, .trouble = d->trouble ? on_disk : NULL, .user = d};
+	struct disk *disk;
 	int err;
 
 	if (strcmp(g->path, GEAR_SEED) == 0) {
-		c.fd = seed_bytes && g->readonly ? make_seed(seed, seed_bytes, f) : failure_set(f, -EINVAL, "give the path of a file", "the VM has no seed");
-		if (c.fd < 0)
-			return c.fd;
+		with.fd = c->seed_bytes && g->readonly ? make_seed(c->seed, c->seed_bytes, f) : failure_set(f, -EINVAL, "give the path of a file", "the VM has no seed");
+		if (with.fd < 0)
+			return with.fd;
 	}
-	err = disk_open(out, &c, f);
+	err = disk_open(&disk, &with, f);
 	if (err)
 		return err;
 	g->found = true;
-	g->bytes = disk_bytes(*out);
-	g->block_bytes = disk_block_bytes(*out);
-	g->optimal_bytes = disk_optimal_bytes(*out);
-	g->discards = disk_can_discard(*out);
-	g->writes_back = disk_writes_back(*out);
+	g->bytes = disk_bytes(disk);
+	g->block_bytes = disk_block_bytes(disk);
+	g->optimal_bytes = disk_optimal_bytes(disk);
+	g->discards = disk_can_discard(disk);
+	g->writes_back = disk_writes_back(disk);
+	d->disk[i] = disk;
 	return 0;
 }
 
-int depot_open(struct depot **out, struct gear *g, const char *node, const void *seed, size_t seed_bytes, struct failure *f)
+int depot_open(struct depot **out, const struct depot_config *c, struct failure *f)
 {
 	struct depot *d = calloc(1, sizeof *d);
-	int err = d ? 0 : failure_set(f, -ENOMEM, "free some memory on this host", "out of memory for disks and network cards");
+	struct gear *g = c->gear;
+	int err = 0;
 
+	if (!d)
+		return failure_set(f, -ENOMEM, "free some memory on this host", "out of memory for disks and network cards");
+	d->trouble = c->trouble;
+	d->user = c->user;
 	for (unsigned i = 0; i < g->disks && !err; i++)
-		if (strcmp(g->disk[i].node, node) == 0)
-			err = open_disk(&d->disk[i], &g->disk[i], seed, seed_bytes, f);
-	for (unsigned i = 0; i < g->nics && !err; i++)
-		if (strcmp(g->nic[i].node, node) == 0)
-			err = nic_open(&d->nic[i], &g->nic[i].link, f);
+		if (strcmp(g->disk[i].node, c->node) == 0)
+			err = open_disk(d, c, i, f);
+	for (unsigned i = 0; i < g->nics && !err; i++) {
+		if (strcmp(g->nic[i].node, c->node) != 0)
+			continue;
+		g->nic[i].link.trouble = d->trouble;
+		g->nic[i].link.user = d->user;
+		err = nic_open(&d->nic[i], &g->nic[i].link, f);
+	}
 	if (err) {
 		depot_close(d);
 		return err;

@@ -8,9 +8,18 @@
 
 struct depot;
 
-/* Open all of 'g' whose node is 'node'; g's disks there get their 'found' and what goes with it. Outlives g. The first failure ends it, nothing is left open.
- * seed, seed_bytes: of the disk GEAR_SEED; copied. */
-int depot_open(struct depot **out, struct gear *g, const char *node, const void *seed, size_t seed_bytes, struct failure *f) MUST_CHECK;
+struct depot_config {
+	struct gear *gear;      /* its disks on this node get their 'found' and what goes with it; read during open */
+	const char *node;       /* this one */
+	const void *seed;       /* of the disk GEAR_SEED; copied */
+	size_t seed_bytes;
+	/* A line for a person: once for each kind of trouble with a disk (dev/disk.h) or a card. Any thread; short. NULL: it is logged. */
+	void (*trouble)(void *user, const char *what);
+	void *user;
+};
+
+/* Open all that is on this node. The first failure ends it, and nothing is left open. */
+int depot_open(struct depot **out, const struct depot_config *c, struct failure *f) MUST_CHECK;
 
 /* Waits for requests of its disks. Not before devices have stopped to submit, send and resume. */
 void depot_close(struct depot *d);

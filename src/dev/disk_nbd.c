@@ -160,13 +160,29 @@ static bool command(struct job *j)
 	return cookie >= 0;
 }
 
+static void lose(struct disk *d)
+{
+	struct nbd *w = d->backend;
+
+	if (w->gone)
+		return;
+	w->gone = true;
+	atomic_store(&d->lost, true);
+	disk_backend_trouble(d, -EIO, "disk %s: its %s is gone; the guest's reads and writes fail until the VM is started again", d->path,
+		d->config.format == DISK_NBD ? "NBD server" : "qemu-nbd");
+}
+
 static void finish(struct job *j)
 {
 	struct disk *d = j->disk;
 	struct nbd *w = d->backend;
 	struct disk_request *r = j->r;
-	int err = j->err && w->gone ? -EIO : j->err;
+	int err = j->err;
 
+	if (err && (w->call.aio_is_dead(w->h) || w->call.aio_is_closed(w->h)))
+		lose(d);
+	if (err && w->gone)
+		err = -EIO;
 	if (err && (r->op == DISK_FLUSH || durable_at_once(j)))
 		atomic_store(&d->lost, true);
 	free(j->bounce);
@@ -231,18 +247,6 @@ static void go_on_all(struct nbd *w)
 }
 
 /* The thread. */
-
-static void lose(struct disk *d)
-{
-	struct nbd *w = d->backend;
-
-	if (w->gone)
-		return;
-	w->gone = true;
-	atomic_store(&d->lost, true);
-	disk_backend_trouble(d, -EIO, "disk %s: its %s is gone; the guest's reads and writes fail until the VM is started again", d->path,
-		d->config.format == DISK_NBD ? "NBD server" : "qemu-nbd");
-}
 
 static struct disk_request *take(struct nbd *w, bool *stop)
 {

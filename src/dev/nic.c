@@ -20,6 +20,8 @@ enum { LENGTH_BYTES = 4, INPUT_BYTES = 2 * (LENGTH_BYTES + NIC_FRAME_MAX) };
 
 struct nic {
 	struct nic_calls calls;
+	void (*trouble)(void *user, const char *what);
+	void *trouble_user;
 	struct nic_backend backend;
 	int wake;
 	bool started;
@@ -163,6 +165,8 @@ static void lose(struct nic *n)
 	n->calls.link(n->calls.user, false);
 	if (n->calls.trouble)
 		n->calls.trouble(n->calls.user, -EPIPE, n->backend.lost);
+	else if (n->trouble)
+		n->trouble(n->trouble_user, n->backend.lost);
 	else
 		log_warn("%s", n->backend.lost);
 }
@@ -315,6 +319,8 @@ int nic_open(struct nic **out, const struct nic_config *c, struct failure *f)
 	*out = NULL;
 	if (!n)
 		return failure_set(f, -ENOMEM, "free some memory on this host", "out of memory for a network card");
+	n->trouble = c->trouble;
+	n->trouble_user = c->user;
 	n->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (n->wake < 0)
 		err = failure_set(f, -errno, "see that the node has descriptors left", "no event to be had for a network card");

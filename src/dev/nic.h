@@ -50,13 +50,16 @@ struct nic_config {
 	char ifname[NIC_IFNAME_BYTES]; /* NIC_TAP: the interface's name; "": the kernel's choice, tapN */
 	unsigned forwards;             /* NIC_USER */
 	struct nic_forward forward[NIC_FORWARDS_MAX];
+	/* One line for a person, where nic_calls has none of its own. May be NULL: it is logged. */
+	void (*trouble)(void *user, const char *what);
+	void *user;
 };
 
 struct nic_calls {
 	/* A frame for the guest, its memory good until return. false: cannot take it now; it comes again after nic_resume. */
 	bool (*receive)(void *user, const uint8_t *frame, size_t bytes);
 	void (*link)(void *user, bool up);
-	void (*trouble)(void *user, int err, const char *what); /* one line for a person; NULL: it is logged */
+	void (*trouble)(void *user, int err, const char *what); /* one line for a person; NULL: nic_config's */
 	void *user;
 };
 

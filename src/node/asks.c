@@ -85,6 +85,13 @@ static void drained(void *owner, struct channel *c)
 		show_console(a, vm);
 }
 
+void asks_vm_trouble(const struct vm *vm)
+{
+	for (struct ask *a = vm->daemon->asks; a; a = a->next)
+		if (a->kind == ASK_CONSOLE && a->vm_id == vm->id)
+			CHANNEL_SEND(a->channel, line, .text = channel_text(vm->trouble));
+}
+
 void asks_vm_born(struct vm *vm)
 {
 	for (struct ask *a = vm->daemon->asks; a; a = a->next) {

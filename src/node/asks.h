@@ -21,6 +21,8 @@ void asks_close(struct daemon *d);
 void asks_vm_born(struct vm *vm);
 void asks_vm_failed(struct vm *vm);
 void asks_vm_ended(struct vm *vm);
+/* Something is wrong with its disks or network cards: vm->trouble, a line on its consoles. */
+void asks_vm_trouble(const struct vm *vm);
 void asks_vm_again(struct vm *vm);
 
 /* Somebody who asked for the VM's end is waiting for it. */

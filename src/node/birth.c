@@ -260,7 +260,7 @@ void birth_again(struct vm *vm)
 {
 	vm->state = CONTROL_VM_STARTING;
 	vm->reason = STOP_NONE;
-	*vm->about = *vm->what = 0;
+	*vm->about = *vm->what = *vm->trouble = 0;
 	for (unsigned k = 0; k < vm->parts; k++) {
 		struct vm_part *p = &vm->part[k];
 

@@ -23,6 +23,7 @@
 #include "node/asks.h"
 #include "node/birth.h"
 #include "node/ending.h"
+#include "node/furnish.h"
 #include "node/kept.h"
 #include "node/meeting.h"
 #include "node/members.h"
@@ -56,6 +57,9 @@ void daemon_take(struct daemon *d, const char *from, unsigned id, const uint8_t 
 	case CONTROL_part_started:
 	case CONTROL_part_failed:
 		birth_take(d, from, id, body, bytes);
+		break;
+	case CONTROL_part_trouble:
+		furnish_trouble(d, from, body, bytes);
 		break;
 	case CONTROL_part_ended:
 		ending_take(d, from, body, bytes);

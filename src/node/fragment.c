@@ -19,6 +19,7 @@
 #include "base/text.h"
 #include "node/backlog.h"
 #include "node/channel.h"
+#include "node/fragment_gear.h"
 #include "node/fragment_machine.h"
 #include "node/baggage.h"
 #include "node/kvmcheck.h"
@@ -39,9 +40,10 @@ struct fragment {
 	struct channel *daemon;
 	struct loop_timer linger;
 	struct fragment_config config;
-	struct control_part_prepare asked; /* append.at points into config, file and seed to baggage, gear.at to gear */
+	struct control_part_prepare asked; /* append.at points into config, file and seed to baggage, gear.at to gear_text */
 	struct baggage baggage;
-	char gear[GEAR_TEXT_BYTES];
+	char gear_text[GEAR_TEXT_BYTES];
+	struct fragment_gear gear;
 	unsigned layouts;
 	enum control_part_state state;
 	uint64_t born_ms;
@@ -79,6 +81,11 @@ static void wake(struct fragment *g)
 		;
 }
 
+static void wake_up(void *owner)
+{
+	wake(owner);
+}
+
 static void on_console(void *owner, const void *bytes, size_t n)
 {
 	struct fragment *g = owner;
@@ -108,7 +115,7 @@ static int prepare(struct fragment *g)
 {
 	struct fragment_calls calls = {.owner = g, .console = on_console, .ended = on_ended};
 	struct fragment_config *c = &g->config;
-	int err = depot_open(&c->depot, &c->gear, c->node[c->self.v].name, c->seed.at, c->seed.bytes, &g->step_failure);
+	int err = fragment_gear_open(&g->gear, &g->step_failure);
 
 	if (!err && !(c->flags & (CONTROL_RUN_FAKE | CONTROL_RUN_UNSAFE_MMU))) {
 		if (c->nodes > 1)
@@ -217,36 +224,6 @@ static int lock_up(struct fragment *g)
 	return err;
 }
 
-static void tell_disks(struct fragment *g)
-{
-	for (unsigned i = 0; i < g->config.gear.disks; i++) {
-		const struct gear_disk *d = &g->config.gear.disk[i];
-
-		if (d->found)
-			CHANNEL_SEND(g->daemon, part_disk, .vm_id = g->config.vm_id, .index = g->config.self.v, .disk = (uint8_t)i, .bytes = d->bytes,
-				.block_bytes = d->block_bytes, .optimal_bytes = d->optimal_bytes,
-				.flags = (uint8_t)((d->discards ? CONTROL_DISK_DISCARDS : 0) | (d->writes_back ? CONTROL_DISK_WRITES_BACK : 0)));
-	}
-}
-
-/* A disk of another node. */
-static void on_disk(struct fragment *g, const uint8_t *body, size_t bytes)
-{
-	struct control_part_peer_disk in;
-	struct gear_disk *d;
-
-	if (control_get_part_peer_disk(body, bytes, &in) || in.disk >= g->config.gear.disks || g->state != CONTROL_PART_READY ||
-	    depot_disk(g->config.depot, in.disk))
-		return;
-	d = &g->config.gear.disk[in.disk];
-	d->found = true;
-	d->bytes = in.bytes;
-	d->block_bytes = in.block_bytes;
-	d->optimal_bytes = in.optimal_bytes;
-	d->discards = in.flags & CONTROL_DISK_DISCARDS;
-	d->writes_back = in.flags & CONTROL_DISK_WRITES_BACK;
-}
-
 static void step_over(struct fragment *g)
 {
 	enum step step = g->step;
@@ -266,7 +243,7 @@ static void step_over(struct fragment *g)
 	if (!g->daemon)
 		return; /* it is over for us: see daemon_closed */
 	if (step == STEP_PREPARE) {
-		tell_disks(g);
+		fragment_gear_tell(&g->gear, g->daemon);
 		g->state = CONTROL_PART_READY;
 		CHANNEL_SEND(g->daemon, part_ready, .vm_id = g->config.vm_id, .index = g->config.self.v, .pid = (uint32_t)getpid(),
 			.address = channel_text(g->address), .cpuid = {g->cpuid, g->cpuid_bytes});
@@ -313,6 +290,7 @@ static void mail_ready(struct loop_watch *w, uint32_t events)
 	if (read(w->fd, &count, sizeof count) < 0)
 		return;
 	take_news(g);
+	fragment_gear_report(&g->gear, g->daemon);
 	pthread_mutex_lock(&g->lock);
 	step_done = g->step_done;
 	g->step_done = false;
@@ -333,14 +311,14 @@ static void on_prepare(struct fragment *g, const uint8_t *body, size_t bytes)
 
 	if (c->nodes || control_get_part_prepare(body, bytes, &in) || in.nodes < 1 || in.nodes > NODES_MAX || in.index >= in.nodes ||
 	    in.coordinator_index >= in.nodes || in.append.bytes >= sizeof c->append || !baggage_good(&in.file, &in.seed) ||
-	    in.gear.bytes >= sizeof g->gear || gear_read(&c->gear, (const char *)in.gear.at, in.gear.bytes, NULL) || baggage_set(&g->baggage, in.file, in.seed))
+	    in.gear.bytes >= sizeof g->gear_text || gear_read(&c->gear, (const char *)in.gear.at, in.gear.bytes, NULL) || baggage_set(&g->baggage, in.file, in.seed))
 		return;
 	g->asked = in;
 	g->asked.append.at = (const uint8_t *)c->append;
 	g->asked.file = g->baggage.file;
 	g->asked.seed = g->baggage.seed;
 	c->seed = g->baggage.seed;
-	g->asked.gear.at = (const uint8_t *)g->gear;
+	g->asked.gear.at = (const uint8_t *)g->gear_text;
 	c->vm_id = in.vm_id;
 	TEXT_SET(c->vm, in.vm.s);
 	c->self.v = in.index;
@@ -353,7 +331,7 @@ static void on_prepare(struct fragment *g, const uint8_t *body, size_t bytes)
 	if (in.append.bytes)
 		memcpy(c->append, in.append.at, in.append.bytes);
 	if (in.gear.bytes)
-		memcpy(g->gear, in.gear.at, in.gear.bytes);
+		memcpy(g->gear_text, in.gear.at, in.gear.bytes);
 	c->flags = in.flags;
 	c->resets = in.resets;
 	backlog_seek(&g->console, in.console_at);
@@ -515,7 +493,8 @@ static void from_daemon(void *owner, struct channel *c, unsigned id, const uint8
 		on_peer(g, body, bytes);
 		break;
 	case CONTROL_part_peer_disk:
-		on_disk(g, body, bytes);
+		if (g->state == CONTROL_PART_READY)
+			fragment_gear_take(&g->gear, body, bytes);
 		break;
 	case CONTROL_part_connect:
 		on_connect(g, body, bytes);
@@ -622,7 +601,7 @@ static void finish(struct fragment *g)
 	join_step(g);
 	if (g->machine)
 		g->ops->close(g->machine);
-	depot_close(g->config.depot);
+	fragment_gear_close(&g->gear);
 	remove_socket(g);
 	channel_finish(g->daemon);
 	loop_close(&g->loop);
@@ -652,7 +631,8 @@ int fragment_run(const char *node, const char *vm, const char *address, struct f
 	snprintf(tag, sizeof tag, "%.63s/%.63s", node, vm);
 	log_init(LOG_INFO, tag);
 	signal(SIGPIPE, SIG_IGN);
-	*g = (struct fragment){.born_ms = loop_now_ms(), .lock = PTHREAD_MUTEX_INITIALIZER, .config.listen_fd = -1, .status_fd = -1};
+	*g = (struct fragment){.born_ms = loop_now_ms(), .lock = PTHREAD_MUTEX_INITIALIZER,
+		.gear = {.config = &g->config, .wake = wake_up, .owner = g, .lock = PTHREAD_MUTEX_INITIALIZER}, .config.listen_fd = -1, .status_fd = -1};
 	err = addr_parse(&a, address, f);
 	if (!err)
 		err = addr_listen(&a, &g->config.listen_fd, f);

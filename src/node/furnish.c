@@ -2,10 +2,13 @@
 #include "node/furnish.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/text.h"
+#include "node/asks.h"
 #include "node/members.h"
 
 static bool has_part(const struct vm *vm, const char *node)
@@ -100,6 +103,20 @@ int furnish_tell(struct vm *vm, const char *node)
 				.flags = (uint8_t)((d->discards ? CONTROL_DISK_DISCARDS : 0) | (d->writes_back ? CONTROL_DISK_WRITES_BACK : 0)));
 	}
 	return err;
+}
+
+void furnish_trouble(struct daemon *d, const char *from, const uint8_t *body, size_t bytes)
+{
+	struct control_part_trouble in;
+	struct vm *vm;
+
+	if (control_get_part_trouble(body, bytes, &in) || !(vm = vms_by_id(d, in.vm_id)) || !vms_mine(vm) || in.index >= vm->parts ||
+	    strcmp(vm->part[in.index].node, from) != 0)
+		return;
+	snprintf(vm->trouble, sizeof vm->trouble, "node %s: %.500s", from, in.what.s);
+	log_warn("%s: %s", vm->name, vm->trouble);
+	vms_tell(vm);
+	asks_vm_trouble(vm);
 }
 
 void furnish_end(struct vm *vm)

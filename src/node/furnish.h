@@ -18,6 +18,9 @@ struct wire_blob furnish_text(const struct vm *vm, char to[GEAR_TEXT_BYTES]);
 void furnish_found(struct vm *vm, const char *from, const struct control_part_disk *in);
 int furnish_tell(struct vm *vm, const char *node) MUST_CHECK;
 
+/* part_trouble from the daemon of node 'from': kept, told to all and to who looks at the console. */
+void furnish_trouble(struct daemon *d, const char *from, const uint8_t *body, size_t bytes);
+
 void furnish_end(struct vm *vm);
 
 #endif

@@ -257,6 +257,7 @@ static void from_fragment(void *owner, struct channel *c, unsigned id, const uin
 	struct control_part_prepare config;
 	struct control_part_layout layout;
 	struct control_part_disk disk;
+	struct control_part_trouble trouble;
 
 	switch (id) {
 	case CONTROL_part_prepare:
@@ -277,6 +278,10 @@ static void from_fragment(void *owner, struct channel *c, unsigned id, const uin
 		break;
 	case CONTROL_part_disk:
 		if (!control_get_part_disk(body, bytes, &disk) && about_us(p, disk.vm_id, disk.index))
+			pass_up(p, id, body, bytes);
+		break;
+	case CONTROL_part_trouble:
+		if (!control_get_part_trouble(body, bytes, &trouble) && about_us(p, trouble.vm_id, trouble.index))
 			pass_up(p, id, body, bytes);
 		break;
 	case CONTROL_part_failed:

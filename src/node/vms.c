@@ -103,7 +103,7 @@ void vms_print(const struct vm *vm, struct channel *to)
 {
 	CHANNEL_SEND(to, vm_line, .vm_id = vm->id, .vm = channel_name(vm->name), .coordinator = channel_name(vm->coordinator), .state = (uint8_t)vm->state,
 		.cpus = vm->cpus, .memory = vm->memory, .age_ms = loop_now_ms() - vm->born_ms, .kernel = vm->kernel, .resets = vm->resets, .reason = (uint8_t)vm->reason,
-		.about = channel_name(vm->about), .what = channel_text(vm->what));
+		.about = channel_name(vm->about), .what = channel_text(vm->what), .trouble = channel_text(vm->trouble));
 	for (unsigned k = 0; k < vm->parts; k++) {
 		const struct vm_part *p = &vm->part[k];
 
@@ -269,6 +269,7 @@ static void take_line(struct daemon *d, const char *from, const struct control_v
 	vm->reason = in->reason;
 	TEXT_SET(vm->about, in->about.s);
 	TEXT_SET(vm->what, in->what.s);
+	TEXT_SET(vm->trouble, in->trouble.s);
 }
 
 static void take_part(struct daemon *d, const char *from, const struct control_part_line *in)

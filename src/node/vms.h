@@ -46,6 +46,7 @@ struct vm {
 	struct vm_part part[NODES_MAX];
 	enum stop_reason reason;
 	char about[NAME_BYTES], what[256];
+	char trouble[600];       /* the last with a disk or a network card */
 	/* Coordinator only. */
 	struct loop_timer limit; /* of the phase of birth or ending we are in */
 	struct failure failure;  /* of its birth */

@@ -43,9 +43,9 @@
 	M(node_line, 32, F(name, node) F(text, address) F(u8, state) F(u64, silent_ms) F(u32, cpus) F(u32, cpus_used) F(u64, memory) \
 		F(u64, memory_used) F(u64, rtt_us) F(u64, garbage)) \
 	/* state: enum control_vm_state; reason: enum stop_reason once ended, about: the node it is about. age_ms: since it was asked for. resets: how often \
-	 * its guest has reset itself and was started again. */ \
+	 * its guest has reset itself and was started again. trouble: the last there was with a disk or a network card. */ \
 	M(vm_line, 33, F(u64, vm_id) F(name, vm) F(name, coordinator) F(u8, state) F(u32, cpus) F(u64, memory) F(u64, age_ms) F(text, kernel) \
-		F(u32, resets) F(u8, reason) F(name, about) F(text, what)) \
+		F(u32, resets) F(u8, reason) F(name, about) F(text, what) F(text, trouble)) \
 	M(part_line, 34, F(u64, vm_id) F(u8, index) F(name, node) F(u64, vcpus) F(u64, memory) F(u8, state) F(u32, pid) F(text, address)) \
 	M(stat_line, 35, F(name, node) F(name, key) F(u64, value)) \
 	/* level: enum control_level. */ \
@@ -107,7 +107,9 @@
 	/* Before part_ready: a disk of the VM was opened there. disk: its number in the gear; flags: enum control_disk_flag. */ \
 	M(part_disk, 96, F(u64, vm_id) F(u8, index) F(u8, disk) F(u64, bytes) F(u32, block_bytes) F(u32, optimal_bytes) F(u8, flags)) \
 	/* To all, before part_connect. */ \
-	M(part_peer_disk, 97, F(u64, vm_id) F(u8, disk) F(u64, bytes) F(u32, block_bytes) F(u32, optimal_bytes) F(u8, flags))
+	M(part_peer_disk, 97, F(u64, vm_id) F(u8, disk) F(u64, bytes) F(u32, block_bytes) F(u32, optimal_bytes) F(u8, flags)) \
+	/* Something of the world's is wrong with a disk or a network card there, which its guest feels. One line for a person. */ \
+	M(part_trouble, 98, F(u64, vm_id) F(u8, index) F(text, what))
 
 enum control_role { CONTROL_CLIENT, CONTROL_DAEMON, CONTROL_FRAGMENT };
 enum control_run_flag {

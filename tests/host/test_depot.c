@@ -89,7 +89,7 @@ static int live_on(struct gear *g)
 	struct depot *d;
 	struct failure f = {0};
 
-	if (sandbox_begin(&f) || depot_open(&d, g, "A", NULL, 0, &f)) {
+	if (sandbox_begin(&f) || depot_open(&d, &(struct depot_config){.gear = g, .node = "A"}, &f)) {
 		printf("     %s\n", f.what);
 		return f.err == -EPERM || f.err == -ENETDOWN || f.err == -ENOENT ? 77 : 1;
 	}

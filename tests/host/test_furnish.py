@@ -164,6 +164,26 @@ def other_formats_have_a_reader(c):
     refuse(c, "cannot connect to the disk", "--disk", f"nbd+unix:///?socket={c.root}/none")
 
 
+def trouble_reaches_who_cares(c):
+    if not shutil.which("qemu-img") or not shutil.which("qemu-nbd"):
+        raise Skipped("qemu-utils is not installed")
+    c.up("A", "B")
+    path = os.path.join(c.root, "a.qcow2")
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "1M"], check=True)
+    start(c, "v1", "--disk", path + ",node=B")
+    console = c.client("console", "v1", "--node", "A")
+    wait_for(lambda: os.read(console.stdout.fileno(), 1000), "the console")
+    for pid in filter(lambda pid: reads(pid, path), filter(str.isdigit, os.listdir("/proc"))):
+        os.kill(int(pid), signal.SIGKILL)
+    for node in "AB":
+        said = wait_for(lambda n=node: json.loads(c.ok("info", "v1", "--json", "--node", n)).get("trouble"), f"{node} to tell of it")
+        check(said.startswith(f"node B: disk {path}: its qemu-nbd is gone"), said)
+    check("trouble      node B: disk" in c.ok("info", "v1", "--node", "A"), "for people, too")
+    check(b"[node B: disk" in os.read(console.stderr.fileno(), 4096), "the console says so")
+    check(c.vm("A", "v1")["state"] == "running", "the VM lives")
+    c.ok("kill", "v1", "--node", "A")
+
+
 def reads(pid, path):
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as f:
@@ -194,7 +214,8 @@ def user_networking_forwards_ports(c):
 
 TESTS = {f.__name__: f for f in (disks_are_opened_on_their_node, a_seed_is_a_disk_of_the_first_node, paths_are_the_clients, what_cannot_be_is_refused,
 	read_only_disks_are_shared_and_others_are_not,
-                                 a_disk_is_free_when_its_vm_ends, daemons_may_be_replaced, other_formats_have_a_reader, user_networking_forwards_ports)}
+                                 a_disk_is_free_when_its_vm_ends, daemons_may_be_replaced, other_formats_have_a_reader, trouble_reaches_who_cares,
+                                 	user_networking_forwards_ports)}
 
 if __name__ == "__main__":
     main(TESTS, sys.argv)

@@ -164,6 +164,7 @@ TEST(depot_opens_what_is_on_its_node)
 	struct depot *d = NULL;
 	struct failure f = {0};
 	struct gear g = {0};
+	struct depot_config a = {.gear = &g, .node = "A"}, b = {.gear = &g, .node = "B", .seed = "seeds", .seed_bytes = 5};
 	int fd = mkstemp(path);
 
 	CHECK(fd >= 0 && ftruncate(fd, 1 << 20) == 0 && close(fd) == 0);
@@ -171,12 +172,12 @@ TEST(depot_opens_what_is_on_its_node)
 	CHECK_EQ(gear_add_disk(&g, "/nowhere,node=A", NULL), 0);
 	CHECK_EQ(gear_add_disk(&g, line, NULL), 0);
 	CHECK_EQ(gear_add_disk(&g, GEAR_SEED ",node=B,readonly", NULL), 0);
-	CHECK_EQ(depot_open(&d, &g, "B", "seeds", 5, &f), 0);
+	CHECK_EQ(depot_open(&d, &b, &f), 0);
 	CHECK(!depot_disk(d, 0) && depot_disk(d, 1) && !depot_disk(d, GEAR_DISKS_MAX) && !depot_nic(d, 0));
 	CHECK(!g.disk[0].found && g.disk[1].found && g.disk[1].bytes == 1 << 20 && !g.disk[1].writes_back);
 	CHECK(depot_disk(d, 2) && g.disk[2].bytes == 512);
 	depot_close(d);
-	CHECK_EQ(depot_open(&d, &g, "A", NULL, 0, &f), -ENOENT);
+	CHECK_EQ(depot_open(&d, &a, &f), -ENOENT);
 	CHECK(strstr(f.what, "/nowhere"));
 	unlink(path);
 }
