@@ -183,6 +183,38 @@ case_stopped() {
 	nothing_left
 }
 
+# A disk on another node than the devices: both vCPUs write to it, and what they wrote is there afterwards.
+case_disk() {
+	rm -f "$tmp/disk" "$tmp/expected"
+	truncate -s 8M "$tmp/disk" "$tmp/expected"
+	start_client "$place" --initrd "$assets/initrd" --disk "$tmp/disk,node=B" --append 'quiet guest.run="for c in 1 2; do taskset $c dd if=/bin/busybox of=/dev/vda bs=64k count=4 seek=$((8*c)) conv=fsync,notrunc; done; md5sum </dev/vda"'
+	broke=$(clock)
+	finish
+	exits 0
+	for c in 1 2; do dd if="$assets/busybox" of="$tmp/expected" bs=64k count=4 seek=$((8 * c)) conv=notrunc 2>/dev/null; done
+	cmp "$tmp/disk" "$tmp/expected" >"$tmp/differs" 2>&1 || note "the disk is not what was written: $(cat "$tmp/differs")"
+	says "^$(md5sum <"$tmp/expected" | cut -c1-32)"
+	nothing_left
+}
+
+# The node that has the disk is lost in the middle of its work; then the other, whose requests are under way there.
+case_disk_lost() {
+	for node in B A; do
+		rm -f "$tmp/disk"
+		truncate -s 8M "$tmp/disk"
+		start_client "$place" --initrd "$assets/initrd" --disk "$tmp/disk,node=B" --append 'quiet guest.run="while dd if=/dev/zero of=/dev/vda bs=64k count=64 conv=fsync,notrunc 2>/dev/null; do echo round; done"'
+		await '^round'
+		runs_on
+		victim=$(fragment "$node")
+		broke=$(clock)
+		kill -9 "$victim"
+		finish
+		ended_by "$node"
+		within 2
+		nothing_left
+	done
+}
+
 case_killed() {
 	boot
 	broke=$(clock)

@@ -3,7 +3,9 @@
  *
  * usage: manyvm --kernel FILE [--initrd FILE] [--append TEXT] [--nodes N] [--cpus PER_NODE] [--memory MIB_PER_NODE] [--cache MIB] [--hold US]
  *               [--devices NODE] [--stats] [--seconds N]
- *               [--no-prefetch] [--silence MS] [--drift PPM]
+ *               [--no-prefetch] [--silence MS] [--drift PPM] [--disk TEXT]...
+ * --disk: as 'tessera run' takes it; its node is A, B, ...
+ * --stats: the counters at the end, and each time the guest says a line that begins with 'stats:', after that line.
  * --drift: node B takes its TSC for one that runs so much faster than it does, so that its guest's clock is moved all the time.
  * exit: enum stop_reason of the guest's end, less 1 (0 power-off), 40 could not start, 41 still running after N seconds, 2 usage */
 #include <errno.h>
@@ -20,6 +22,7 @@
 #include <fcntl.h>
 
 #include "base/log.h"
+#include "dev/depot.h"
 #include "net/mesh.h"
 #include "vm/aggregate.h"
 
@@ -27,6 +30,9 @@ struct manyvm {
 	struct aggregate_config config;
 	unsigned nodes, cpus, memory_mib, drift_ppm;
 	bool stats;
+	unsigned line; /* how many characters of STATS_LINE the guest's current line began with; STATS_NOT: another */
+	struct gear gear;
+	struct depot *depot[NODES_MAX];
 	int limit_ms; /* -1: none */
 	struct aggregate *part[NODES_MAX];
 	int fd[NODES_MAX][NODES_MAX][MESH_STREAMS]; /* [me][peer][stream] */
@@ -35,10 +41,22 @@ struct manyvm {
 	struct cpuid_table cpuid;
 };
 
+static void print_stats(struct manyvm *m);
+
+static const char STATS_LINE[] = "stats:";
+enum { STATS_SAID = sizeof STATS_LINE - 1, STATS_NOT };
+
 static void on_console(void *owner, const void *bytes, size_t n)
 {
+	struct manyvm *m = owner;
+
 	if (write(STDOUT_FILENO, bytes, n) < 0)
 		return;
+	for (const char *c = bytes; m->stats && n > 0; c++, n--) {
+		if (*c == '\n' && m->line == STATS_SAID)
+			print_stats(m);
+		m->line = *c == '\n' ? 0 : m->line == STATS_SAID || (m->line < STATS_SAID && STATS_LINE[m->line++] == *c) ? m->line : (unsigned)STATS_NOT;
+	}
 }
 
 static void on_ended(void *owner, enum stop_reason reason, node_t about, const char *what)
@@ -55,7 +73,7 @@ static int usage(void)
 {
 	fprintf(stderr, "usage: manyvm --kernel FILE [--initrd FILE] [--append TEXT] [--nodes N] [--cpus N] [--memory MIB]\n"
 			"              [--cache MIB] [--hold US] [--devices N] [--stats] [--seconds N]\n"
-			"              [--no-prefetch] [--silence MS] [--drift PPM]\n");
+			"              [--no-prefetch] [--silence MS] [--drift PPM] [--disk TEXT]...\n");
 	return 2;
 }
 
@@ -69,8 +87,9 @@ static int parse(struct manyvm *m, int argc, char **argv)
 	static const struct option options[] = {
 		{"kernel", 1, NULL, 'k'}, {"initrd", 1, NULL, 'i'}, {"append", 1, NULL, 'a'}, {"nodes", 1, NULL, 'n'}, {"cpus", 1, NULL, 'c'},
 		{"memory", 1, NULL, 'm'}, {"cache", 1, NULL, 'C'}, {"hold", 1, NULL, 'h'}, {"devices", 1, NULL, 'd'}, {"stats", 0, NULL, 's'},
-		{"seconds", 1, NULL, 't'}, {"no-prefetch", 0, NULL, 'p'}, {"silence", 1, NULL, 'S'}, {"drift", 1, NULL, 'D'}, {0},
+		{"seconds", 1, NULL, 't'}, {"no-prefetch", 0, NULL, 'p'}, {"silence", 1, NULL, 'S'}, {"drift", 1, NULL, 'D'}, {"disk", 1, NULL, 'x'}, {0},
 	};
+	struct failure f = {0};
 	int c;
 
 	*m = (struct manyvm){.nodes = 2, .cpus = 1, .memory_mib = 128, .limit_ms = -1, .config.silence_ms = 60000 /* everything shares one scheduler here */};
@@ -90,6 +109,12 @@ static int parse(struct manyvm *m, int argc, char **argv)
 		case 'S': m->config.silence_ms = number(optarg); break;
 		case 'D': m->drift_ppm = number(optarg); break;
 		case 't': m->limit_ms = (int)number(optarg) * 1000; break;
+		case 'x':
+			if (gear_add_disk(&m->gear, optarg, &f)) {
+				fprintf(stderr, "manyvm: %s; %s\n", f.what, f.todo);
+				return 2;
+			}
+			break;
 		default: return usage();
 		}
 	}
@@ -121,11 +146,29 @@ static int connect_all(struct manyvm *m)
 	return 0;
 }
 
+static int open_disks(struct manyvm *m, struct failure *f)
+{
+	int err = 0;
+
+	for (unsigned n = 0; n < m->nodes && !err; n++) {
+		err = depot_open(&m->depot[n], &(struct depot_config){.gear = &m->gear, .node = m->config.name[n]}, f);
+		for (unsigned i = 0; i < m->gear.disks; i++)
+			if (strcmp(m->gear.disk[i].node, m->config.name[n]) == 0)
+				m->config.disk_node[i].v = (uint8_t)n;
+	}
+	for (unsigned i = 0; i < m->gear.disks && !err; i++)
+		if (!m->gear.disk[i].found)
+			err = failure_set(f, -EINVAL, "say node=A, B, ...", "disk %s is on no node", m->gear.disk[i].path);
+	m->config.gear = &m->gear;
+	return err;
+}
+
 static int open_part(struct manyvm *m, unsigned self, struct failure *f)
 {
 	struct aggregate_config c = m->config;
 
 	c.self.v = (uint8_t)self;
+	c.depot = m->depot[self];
 	if (self == 1 && m->drift_ppm)
 		c.pretended = (struct clock_scale){(UINT64_C(1) << 40) / 1000000 * (1000000 + m->drift_ppm), 40};
 	for (unsigned n = 0; n < NODES_MAX; n++) {
@@ -159,6 +202,8 @@ static int open_all(struct manyvm *m, struct failure *f)
 		c->bytes[n] = (uint64_t)m->memory_mib << 20;
 		c->vcpus[n] = ((UINT64_C(1) << m->cpus) - 1) << (n * m->cpus);
 	}
+	if (!err)
+		err = open_disks(m, f);
 	for (unsigned n = 0; n < m->nodes && !err; n++)
 		err = open_part(m, n, f);
 	return err;

@@ -1,0 +1,334 @@
+/* A hostile driver against virtio-blk: any requests in any rings, indirect tables and sizes, sectors out of range, resets and bus mastering while requests are
+ * under way, in any order with the worker and with the disk, which is here or on another node (an honest one). The disk is asked for nothing outside itself,
+ * a device that was reset owns nothing and touches nothing, and then it works. */
+#include "base/ensure.h"
+#include "dev/addrmap.h"
+#include "dev/virtio_blk.h"
+#include "dev/virtio_pci.h"
+#include "tests/fuzz/dev_steps.h"
+#include "tests/fuzz/fuzz.h"
+#include "wire/peer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { RAM_BYTES = 128 * 1024, CONFIG = ADDRMAP_ECAM + (1 << 15), BAR = ADDRMAP_PCI_MMIO, DESC = 0x1000, AVAIL = 0x2000, USED = 0x3000, TABLE = 0x4000, HEAD = 0x5000,
+	DATA = 0x10000, SIZE = 8, DISK_BYTES = 256 * 1024, ASKED_MAX = BLK_PIECES };
+
+/* What the disk has been asked: a request here, or a message's. */
+struct asked {
+	struct disk_request *here;
+	struct peer_blk_request there;
+	uint8_t data[BLK_PIECE_BYTES];
+};
+
+struct rig {
+	struct bus *bus;
+	struct pci *pci;
+	struct plane *plane;
+	struct virtio_blk *blk;
+	struct virtio_pci *v;
+	struct ram ram;
+	uint8_t memory[RAM_BYTES] __attribute__((aligned(4096)));
+	uint8_t disk[DISK_BYTES];
+	struct asked asked[ASKED_MAX];
+	unsigned asks;
+	uint16_t offered;
+	bool readonly;
+};
+
+static struct rig rig;
+
+static void rig_msi(void *vm, uint64_t address, uint32_t data)
+{
+	ensure(address >> 20 == 0xfee);
+}
+
+static void rig_reset(void *user)
+{
+}
+
+/* dev/disk.c's part. */
+int disk_submit(struct disk *d, struct disk_request *r)
+{
+	if ((r->offset | r->bytes) % DISK_SECTOR || (r->op != DISK_READ && r->op != DISK_FLUSH && rig.readonly))
+		return -EINVAL;
+	ensure(r->offset <= DISK_BYTES && r->bytes <= DISK_BYTES - r->offset && rig.asks < ASKED_MAX);
+	ensure((r->op != DISK_READ && r->op != DISK_WRITE) || (r->iovs == 1 && r->iov[0].iov_len == r->bytes && r->bytes && r->bytes <= BLK_PIECE_BYTES));
+	rig.asked[rig.asks++].here = r;
+	return 0;
+}
+
+static int rig_send(void *user, node_t to, bool bulk, const uint8_t *frame, size_t bytes)
+{
+	struct asked *a = &rig.asked[rig.asks];
+	uint32_t body;
+	uint16_t id;
+
+	ensure(bulk && to.v == 1 && rig.asks < ASKED_MAX && wire_get_header(frame, &id, &body) == 0 && id == PEER_blk_request);
+	a->here = NULL;
+	ensure(peer_get_blk_request(frame + WIRE_HEADER_BYTES, body, &a->there) == 0);
+	ensure(a->there.offset <= DISK_BYTES && a->there.bytes <= DISK_BYTES - a->there.offset && a->there.op < DISK_OPS);
+	ensure(!rig.readonly || a->there.op == DISK_READ || a->there.op == DISK_FLUSH);
+	ensure(a->there.data.bytes <= sizeof a->data);
+	if (a->there.data.bytes)
+		memcpy(a->data, a->there.data.at, a->there.data.bytes);
+	rig.asks++;
+	return 0;
+}
+
+static void disk_do(enum disk_op op, uint64_t offset, uint64_t bytes, void *data)
+{
+	if (op == DISK_READ)
+		memcpy(data, rig.disk + offset, bytes);
+	else if (op == DISK_WRITE)
+		memcpy(rig.disk + offset, data, bytes);
+	else if (op == DISK_WRITE_ZEROES)
+		memset(rig.disk + offset, 0, bytes);
+}
+
+static void answer_there(struct asked *a, bool fails)
+{
+	static uint8_t frame[BLK_PIECE_BYTES + 64];
+	struct peer_blk_done m = {.device = a->there.device, .queue = a->there.queue, .slot = a->there.slot, .status = fails};
+	size_t n;
+
+	if (!fails && a->there.op == DISK_READ)
+		m.data = (struct wire_blob){a->data, (uint32_t)a->there.bytes};
+	n = peer_put_blk_done(&m, frame, sizeof frame);
+	ensure(n > 0 && plane_bulk(rig.plane, (node_t){1}, PEER_blk_done, frame + WIRE_HEADER_BYTES, n - WIRE_HEADER_BYTES) == 0);
+}
+
+/* The disk ends one of what it was asked. */
+static void step_disk(unsigned which, bool fails)
+{
+	static struct asked a;
+
+	if (!rig.asks)
+		return;
+	which %= rig.asks;
+	a = rig.asked[which];
+	memmove(&rig.asked[which], &rig.asked[which + 1], (--rig.asks - which) * sizeof a);
+	if (a.here) {
+		if (!fails)
+			disk_do(a.here->op, a.here->offset, a.here->bytes, a.here->iov[0].iov_base);
+		a.here->done(a.here, fails ? -EIO : 0);
+	} else {
+		if (!fails)
+			disk_do(a.there.op, a.there.offset, a.there.bytes, a.data);
+		answer_there(&a, fails);
+	}
+}
+
+static void poke(uint64_t at, unsigned bytes, uint64_t value)
+{
+	bus_write(rig.bus, BUS_MMIO, at, &value, bytes);
+}
+
+static void common(unsigned at, unsigned bytes, uint64_t value)
+{
+	poke(BAR + at, bytes, value);
+}
+
+static unsigned status(void)
+{
+	uint64_t value = 0;
+
+	ensure(bus_read(rig.bus, BUS_MMIO, BAR + 20, &value, 1));
+	return (unsigned)value;
+}
+
+static void drive_up(unsigned features)
+{
+	poke(CONFIG + 0x10, 4, BAR);
+	poke(CONFIG + 0x14, 4, 0);
+	poke(CONFIG + 0x18, 4, BAR + 0x10000);
+	poke(CONFIG + 0x1c, 4, 0);
+	poke(CONFIG + 4, 2, 6);
+	common(20, 1, 3);
+	common(8, 4, 0);
+	common(12, 4, (features & 3) << 28 | (features & 4) << 7); /* indirect, event index, flush */
+	common(8, 4, 1);
+	common(12, 4, 1);
+	common(20, 1, 11);
+	common(22, 2, 0);
+	common(24, 2, SIZE);
+	common(26, 2, 1);
+	common(32, 8, DESC);
+	common(40, 8, AVAIL);
+	common(48, 8, USED);
+	common(28, 2, 1);
+	common(20, 1, 15);
+}
+
+static void memory_set(uint64_t at, const void *bytes, size_t n)
+{
+	at %= RAM_BYTES;
+	if (at + n <= RAM_BYTES)
+		memcpy(rig.memory + at, bytes, n);
+}
+
+static void set_desc(uint64_t table, unsigned i, uint64_t addr, uint32_t len, uint16_t flags, uint16_t next)
+{
+	struct { uint64_t addr; uint32_t len; uint16_t flags, next; } d = {addr, len, flags, next};
+
+	memory_set(table + 16ull * i, &d, sizeof d);
+}
+
+static void set_offer(uint16_t head)
+{
+	memory_set(AVAIL + 4 + 2u * (rig.offered % SIZE), &head, 2);
+	rig.offered++;
+	memory_set(AVAIL + 2, &rig.offered, 2);
+}
+
+/* A request as a driver makes it, with numbers of the input's, directly or through a table. */
+static void step_request(struct steps *s, unsigned what)
+{
+	static const uint32_t types[] = {0, 1, 4, 8, 11, 13, 2, 0xffffffff};
+	struct { uint32_t type, priority; uint64_t sector; } head = {.type = types[what & 7], .sector = steps_take(s, 2) << (what & 0x10 ? 47 : 0)};
+	struct { uint64_t sector; uint32_t sectors, flags; } span = {steps_take(s, 2), (uint32_t)steps_take(s, 2), (uint32_t)(what >> 5 & 3)};
+	unsigned slot = (unsigned)steps_take(s, 1), bytes = (unsigned)steps_take(s, 2) << 3, first = slot % 3 * 2;
+	uint64_t table = what & 8 ? DESC : TABLE;
+	uint16_t in = head.type == 0 || head.type == 8 ? 2 : 0;
+
+	memory_set(HEAD + 32 * (slot % 4), &head, sizeof head);
+	if (what & 4)
+		memory_set(DATA, &span, sizeof span);
+	first = what & 8 ? first : 0;
+	set_desc(table, first, HEAD + 32 * (slot % 4), 16, 1, (uint16_t)(first + 1));
+	set_desc(table, first + 1, DATA + (slot & 0x80 ? 0xff00 : 0), what & 4 ? 16 : bytes, 1 | in, (uint16_t)(first + 2));
+	set_desc(table, first + 2, HEAD + 0x200 + slot % 16, 1, 2, 0);
+	if (!(what & 8))
+		set_desc(DESC, 7, TABLE, 48, 4, 0);
+	set_offer((uint16_t)(what & 8 ? first : 7));
+}
+
+static void rig_step(struct steps *s)
+{
+	unsigned what = (unsigned)steps_take(s, 1), more = (unsigned)steps_take(s, 1);
+	uint64_t bytes;
+
+	switch (what % 10) {
+	case 0: drive_up(more); break;
+	case 1:
+	case 2: step_request(s, more); break;
+	case 3: poke(BAR + 0x3000, 2, 0); break;
+	case 4: steps_run_worker(0); break;
+	case 5: step_disk(more, what >= 240); break;
+	case 6: common(20, 1, 0); break;
+	case 7: poke(CONFIG + 4, 2, more & 1 ? 6 : 2); break;
+	case 8:
+		bytes = steps_take(s, 8);
+		memory_set(steps_take(s, 2) % 0x6000, &bytes, 1 + more % 8);
+		break;
+	case 9: set_desc(more & 0x80 ? TABLE : DESC, more % 8, steps_take(s, 3), (uint32_t)steps_take(s, 3), (uint16_t)(steps_take(s, 1) % 8), more >> 3 & 7); break;
+	}
+}
+
+/* A reset, whatever is under way: 0 is read once the disk has answered all, and then nothing is touched. */
+static void judge_reset(void)
+{
+	static uint8_t before[RAM_BYTES];
+
+	common(20, 1, 0);
+	steps_settle();
+	while (rig.asks) {
+		ensure(status() != 0);
+		step_disk(0, false);
+		steps_settle();
+	}
+	ensure(status() == 0);
+	memcpy(before, rig.memory, RAM_BYTES);
+	plane_ring(rig.plane, 0, 0);
+	steps_settle();
+	ensure(memcmp(before, rig.memory, RAM_BYTES) == 0 && rig.asks == 0);
+}
+
+static void honest(uint32_t type, uint64_t sector, uint64_t data, uint32_t bytes)
+{
+	uint64_t head[2] = {type, sector};
+
+	memory_set(HEAD, head, sizeof head);
+	rig.memory[HEAD + 0x200] = 0x55;
+	set_desc(DESC, 0, HEAD, 16, 1, 1);
+	set_desc(DESC, 1, data, bytes, type ? 1 : 3, 2);
+	set_desc(DESC, 2, HEAD + 0x200, 1, 2, 0);
+	set_offer(0);
+	poke(BAR + 0x3000, 2, 0);
+	for (steps_settle(); rig.asks; steps_settle())
+		step_disk(rig.asks - 1, false);
+	ensure(rig.memory[HEAD + 0x200] == (type && rig.readonly) && rig.memory[USED + 2] == rig.offered);
+}
+
+static void rig_judge(void)
+{
+	poke(CONFIG + 0x10, 4, BAR);
+	poke(CONFIG + 0x14, 4, 0);
+	poke(CONFIG + 4, 2, 6);
+	judge_reset();
+	memset(rig.memory, 0, RAM_BYTES);
+	rig.offered = 0;
+	drive_up(0);
+	memset(rig.memory + DATA, 0xa7, 40 * 1024);
+	honest(1, 8, DATA, 40 * 1024);
+	memset(rig.memory + DATA, 0, 40 * 1024);
+	honest(0, 8, DATA, 40 * 1024);
+	ensure(memcmp(rig.memory + DATA, rig.disk + 4096, 40 * 1024) == 0 && (rig.readonly || rig.memory[DATA + 40 * 1024 - 1] == 0xa7));
+	judge_reset();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+	struct steps s = {.at = data, .end = data + bytes};
+	struct virtio_blk_config c = {.bytes = DISK_BYTES, .block_bytes = 512, .optimal_bytes = 4096, .queues = 1, .discards = true};
+	unsigned kind = (unsigned)steps_take(&s, 1);
+	struct virtio_dev dev;
+
+	memset(&rig, 0, sizeof rig);
+	rig.ram = (struct ram){.range = {{.bytes = RAM_BYTES}}, .hva = {rig.memory}, .ranges = 1, .bytes = RAM_BYTES};
+	rig.readonly = kind & 2;
+	ensure(bus_open(&rig.bus) == 0);
+	ensure(pci_open(&rig.pci, &(struct pci_config){.bus = rig.bus, .ecam = ADDRMAP_ECAM, .window = ADDRMAP_PCI_MMIO, .window_bytes = ADDRMAP_PCI_MMIO_BYTES,
+		.reset = rig_reset}) == 0);
+	ensure(plane_open(&rig.plane, &(struct plane_config){.ram = &rig.ram, .send = rig_send}) == 0);
+	c.plane = rig.plane;
+	c.readonly = rig.readonly;
+	c.writes_back = !rig.readonly;
+	c.disk_node.v = kind & 1;
+	c.disk = kind & 1 ? NULL : (struct disk *)(void *)&rig;
+	ensure(virtio_blk_open(&rig.blk, &c) == 0);
+	dev = virtio_blk_dev(rig.blk);
+	ensure(plane_add(rig.plane, 0, &dev, c.queue_node) == 0);
+	ensure(virtio_pci_open(&rig.v, &(struct virtio_pci_config){.bus = rig.bus, .pci = rig.pci, .slot = 1, .irq_sink = {.msi = rig_msi}, .plane = rig.plane}) == 0);
+	while (steps_left(&s))
+		rig_step(&s);
+	rig_judge();
+	plane_halt(rig.plane);
+	virtio_pci_close(rig.v);
+	virtio_blk_close(rig.blk);
+	plane_close(rig.plane);
+	pci_close(rig.pci);
+	bus_close(rig.bus);
+	return 0;
+}
+
+size_t fuzz_seed(unsigned n, uint8_t *to, size_t room)
+{
+	static const uint8_t story[] = {
+		0, 0, 5, 1, 0x09, 8, 0, 1, 0, 1, 0, 0, 0x10, 3, 0, 4, 0, 5, 0, 5, 0, 4, 0, /* up with indirect and flush; write, notify, work, the disk, again */
+		1, 0x00, 8, 0, 1, 0, 1, 0, 0, 0x10, 3, 0, 4, 0, 5, 0, 4, 0,                /* read it through a table */
+		1, 0x0c, 0, 0, 9, 0, 4, 0, 1, 0, 0, 4, 0, 5, 0, 4, 0,                      /* discard */
+		1, 0x0d, 0, 0, 9, 0, 4, 0, 1, 0, 0, 4, 0, 6, 0,                            /* write zeroes, reset in the middle */
+	};
+	static const uint8_t held[] = {
+		1, 0, 1, 1, 0x08, 8, 0, 1, 0, 1, 0, 0, 0x10, 3, 0, 4, 0, 7, 0, 5, 0, 4, 0, 7, 1, 4, 0, 6, 0, 0, 1, 4, 0, /* elsewhere; bus mastering off and on */
+	};
+	static const struct { const uint8_t *at; size_t bytes; } seeds[] = {{story, sizeof story}, {held, sizeof held}};
+
+	if (n >= ARRAY_LEN(seeds) || seeds[n].bytes > room)
+		return 0;
+	memcpy(to, seeds[n].at, seeds[n].bytes);
+	return seeds[n].bytes;
+}
