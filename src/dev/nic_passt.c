@@ -13,12 +13,13 @@
 #include <net/if.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { READY_MS = 15000, SPEC_BYTES = 80, ARGS_FIXED = 24 };
+enum { READY_MS = 15000, SPEC_BYTES = 80, ARGS_FIXED = 24, BUSY_TRIES = 20, BUSY_MS = 50 };
 
 /* passt takes the interface of the default route, as a template; without one it must be told. "": leave it to passt. */
 static void choose_interface(char to[IF_NAMESIZE])
@@ -108,23 +109,38 @@ static int run_passt(int theirs, const struct nic_config *c, struct failure *f)
 	return err;
 }
 
-int nic_passt_open(struct nic_backend *b, const struct nic_config *c, struct failure *f)
+/* One try: *fd is the stream to a passt that is ready. */
+static int try_passt(int *fd, const struct nic_config *c, struct failure *f)
 {
 	int pair[2], err;
 
-	if (c->forwards > NIC_FORWARDS_MAX)
-		return failure_set(f, -EINVAL, "forward less", "too many forwarded ports");
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return failure_set(f, -errno, "see that the node has descriptors left", "no socket to be had for a network card");
 	err = run_passt(pair[1], c, f);
 	close(pair[1]);
 	if (!err && fcntl(pair[0], F_SETFL, O_NONBLOCK) < 0)
 		err = failure_set(f, -errno, "", "cannot use a socket: %s", strerror(errno));
-	if (err) {
+	if (err)
 		close(pair[0]);
-		return err;
-	}
-	b->fd = pair[0];
+	*fd = err ? -1 : pair[0];
+	return err;
+}
+
+int nic_passt_open(struct nic_backend *b, const struct nic_config *c, struct failure *f)
+{
+	struct failure now;
+	unsigned tries = 0;
+	int fd, err;
+
+	if (c->forwards > NIC_FORWARDS_MAX)
+		return failure_set(f, -EINVAL, "forward less", "too many forwarded ports");
+	do { /* the passt of a VM that has just ended, this one before its reset for one, ends a moment after it */
+		now = (struct failure){0};
+		err = try_passt(&fd, c, &now);
+	} while (err == -EADDRINUSE && tries++ < BUSY_TRIES && poll(NULL, 0, BUSY_MS) == 0);
+	if (err)
+		return failure_set(f, err, now.todo, "%s", now.what);
+	b->fd = fd;
 	b->stream = true;
 	b->allowed = passt_allowed;
 	b->lost = "passt has ended: the network card's link is down until the VM is started again";

@@ -136,10 +136,10 @@ static int become_nobody(uint64_t vm_id, struct failure *f)
 			user = NOBODY;
 		if (setresgid(user, user, user) < 0 || setresuid(user, user, user) < 0)
 			return refused(f, "a user of its own");
+		if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+			return refused(f, "no dumps");
 	}
-	if (syscall(SYS_capset, &head, none) < 0)
-		return refused(f, "no capabilities");
-	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? refused(f, "no dumps") : 0;
+	return syscall(SYS_capset, &head, none) < 0 ? refused(f, "no capabilities") : 0;
 }
 
 static const int allowed[] = {

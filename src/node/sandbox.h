@@ -5,8 +5,8 @@
  *
  *   begin   no new privileges by exec; mount, IPC, UTS and cgroup namespaces of its own; no core dumps, SANDBOX_FILES descriptors at most. Where the
  *           daemon is not root: a user namespace as well, without which the others cannot be had.
- *   lock    the root is an empty read-only directory; all threads are a user of the VM's own without any capability (without root: this host's
- *           user, whose capabilities end at its namespace); not dumpable; and only the system calls listed in sandbox.c are left.
+ *   lock    the root is an empty read-only directory; all threads are a user of the VM's own without any capability, not dumpable (without root:
+ *           the daemon's user, whose capabilities end at its namespace); and only the system calls listed in sandbox.c are left.
  *
  * A call that is not on the list ends the process: it is not carried out (SECCOMP_RET_TRAP), and a handler that nobody can replace any more writes which
  * one it was where the daemon finds it (the process's name, which outlives it until it is waited for) and dies of SIGSYS. With SIGSYS blocked

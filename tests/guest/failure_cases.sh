@@ -169,9 +169,21 @@ case_reboots() {
 	nothing_left
 }
 
+# A second of a guest: both vCPUs where they are, and the nodes hear each other.
+topped() {
+	on B tessera top v1 --once --json | tr -d ' \n' >"$tmp/top"
+	for n in $LAB_NODES; do
+		grep -q "\"node\":\"$n\",\"use\":" "$tmp/top" || note "top shows no vCPU on $n: $(cat "$tmp/top")"
+		grep -q "\"from\":\"$n\",\"to\":\"[A-Z]\",\"bytes_per_s\":[0-9.]*[1-9][0-9.]*,\"messages_per_s\":[0-9.]*,\"rtt_ns\":[1-9]" "$tmp/top" ||
+			note "top shows nothing that $n sends: $(cat "$tmp/top")"
+	done
+	grep -q '"gfn":"0x[0-9a-f]*","faults":[1-9]' "$tmp/top" || note "top shows no hot page: $(cat "$tmp/top")"
+}
+
 case_stopped() {
 	boot
 	shown
+	topped
 	echo key-one | on B timeout 60 tessera console v1 >/dev/null 2>&1 &
 	await 'heard:key-one'
 	broke=$(clock)

@@ -13,7 +13,7 @@ import struct
 import subprocess
 import sys
 
-from cluster import Skipped, check, main, wait_for
+from cluster import LIMIT_S, Skipped, check, main, wait_for
 
 RUN = ("run", "--fake", "--node", "A", "--detach", "--memory", "64M")
 
@@ -212,7 +212,48 @@ def user_networking_forwards_ports(c):
     c.ok("kill", "v2", "--node", "A")
 
 
-TESTS = {f.__name__: f for f in (disks_are_opened_on_their_node, a_seed_is_a_disk_of_the_first_node, paths_are_the_clients, what_cannot_be_is_refused,
+def a_reset_keeps_them(c):
+    """New fragments open the same disks: nobody else gets them in between for good, and they are the guest's again."""
+    c.up("A", "B")
+    a, b = image(c, "a"), image(c, "b")
+    p = c.client("run", "--fake", "--name", "v1", "--place", "A:1,B:1", "--memory", "64M", "--disk", a, "--disk", b + ",node=B", "--node", "A")
+    for n in range(3):
+        while b"fake guest" not in p.stdout.readline():
+            check(p.poll() is None, "it runs")
+        c.wait_state("A", "v1", "running")
+        check(c.vm("A", "v1")["resets"] == n and locked(a) and locked(b), "its disks are in use")
+        stats = json.loads(c.ok("stats", "v1", "--json", "--node", "B"))["nodes"]
+        check("disk.0.reads" in stats["A"] and "disk.1.reads" in stats["B"], f"where they were: {stats}")
+        p.stdin.write(b"reset\r" if n < 2 else b"poweroff\r")
+        p.stdin.flush()
+    p.communicate(timeout=LIMIT_S)
+    check(p.returncode == 0 and not locked(a) and not locked(b), "both are free")
+
+
+def user_networking_survives_resets(c):
+    """The new fragment's passt gets the ports of the old one's, which ends a moment after its fragment."""
+    c.up("A", "B")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    for _ in range(3):
+        p = c.client("run", "--fake", "--name", "v1", "--place", "A:1,B:1", "--memory", "64M", "--net", f"user,node=B,forward=tcp:127.0.0.1:{port}:22", "--node", "A")
+        for word in (b"reset\r", b"reset\r", b"poweroff\r"):
+            line = p.stdout.readline()
+            while b"fake guest" not in line:
+                if not line and b"passt" in (err := p.communicate()[1]) and b"bind" not in err:
+                    raise Skipped(err.decode().strip())
+                check(line, "it comes up")
+                line = p.stdout.readline()
+            with socket.create_connection(("127.0.0.1", port)):
+                pass
+            p.stdin.write(word)
+            p.stdin.flush()
+        p.communicate(timeout=LIMIT_S)
+        check(p.returncode == 0, "to its end")
+
+
+TESTS = {f.__name__: f for f in (disks_are_opened_on_their_node, a_reset_keeps_them, user_networking_survives_resets, a_seed_is_a_disk_of_the_first_node, paths_are_the_clients, what_cannot_be_is_refused,
 	read_only_disks_are_shared_and_others_are_not,
                                  a_disk_is_free_when_its_vm_ends, daemons_may_be_replaced, other_formats_have_a_reader, trouble_reaches_who_cares,
                                  	user_networking_forwards_ports)}
