@@ -35,6 +35,13 @@ static bool find(const char *name, char to[PROGRAM_BYTES])
 	return false;
 }
 
+bool helper_there(const char *name)
+{
+	char program[PROGRAM_BYTES];
+
+	return find(name, program);
+}
+
 /* Descriptors 0 to 3 are what it gets; signals as if nobody had touched them. */
 static int spawn(struct helper *h, const char *program, char *const *args, int life, int fd)
 {

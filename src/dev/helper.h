@@ -17,6 +17,9 @@ struct helper {
 	const char *name;
 };
 
+/* Is there such a program on this host? */
+bool helper_there(const char *name);
+
 /* args: of the program, NULL at the end; args[0] is looked for in PATH and the usual folders. fd: its descriptor HELPER_FD (stays ours, too). listener: fd is a
  * listening socket, given in the way of systemd (LISTEN_FDS). package: what to install when it is missing. -ENOENT, -EAGAIN, -ENOMEM. */
 int helper_start(struct helper *h, const char *const *args, int fd, bool listener, const char *package, struct failure *f) MUST_CHECK;

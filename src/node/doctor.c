@@ -46,4 +46,5 @@ void doctor_check(const struct doctor *d)
 	hostcheck_memory(d);
 	hostcheck_limits(d);
 	hostcheck_sandbox(d);
+	hostcheck_devices(d);
 }

@@ -1,6 +1,7 @@
 /* See hostcheck.h. */
 #include "node/hostcheck.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/quantity.h"
+#include "dev/helper.h"
 #include "node/sandbox.h"
 
 void hostcheck_kernel(const struct doctor *d)
@@ -180,4 +182,31 @@ void hostcheck_limits(const struct doctor *d)
 	check_memlock(d);
 	check_maps(d);
 	check_huge_pages(d);
+}
+
+static void check_program(const struct doctor *d, const char *name, const char *why, const char *fix)
+{
+	if (helper_there(name))
+		doctor_say(d, name, CONTROL_OK, why, "", "is there");
+	else
+		doctor_say(d, name, CONTROL_WARN, why, fix, "is not there");
+}
+
+void hostcheck_devices(const struct doctor *d)
+{
+	static const char tap[] = "guests join this host's bridges (run --net tap) by it", nbd[] = "disks that are not raw files or block devices are reached by it";
+	void *library = dlopen("libnbd.so.0", RTLD_LAZY | RTLD_LOCAL);
+
+	check_program(d, "passt", "guests' networks without privileges (run --net user) go through it", "apt install passt");
+	check_program(d, "qemu-nbd", "disks of other formats than raw are read by it", "apt install qemu-utils");
+	if (library)
+		doctor_say(d, "libnbd", CONTROL_OK, nbd, "", "is there");
+	else
+		doctor_say(d, "libnbd", CONTROL_WARN, nbd, "apt install libnbd0", "is not there");
+	if (library)
+		dlclose(library);
+	if (access("/dev/net/tun", R_OK | W_OK) == 0)
+		doctor_say(d, "tap", CONTROL_OK, tap, "", "/dev/net/tun can be opened");
+	else
+		doctor_say(d, "tap", CONTROL_WARN, tap, "modprobe tun; run the daemon as root", "/dev/net/tun: %s", strerror(errno));
 }

@@ -8,6 +8,7 @@ void hostcheck_kernel(const struct doctor *d);
 void hostcheck_userfaultfd(const struct doctor *d);
 void hostcheck_memory(const struct doctor *d);
 void hostcheck_sandbox(const struct doctor *d);
+void hostcheck_devices(const struct doctor *d);
 void hostcheck_limits(const struct doctor *d);
 
 #endif
