@@ -92,8 +92,9 @@ static const struct verb_spec verbs[VERBS] = {
 	[VERB_STATS] = {"stats", "VM", "show a VM's counters", "Shows what each part of the VM has counted: remote faults, messages, bytes, interrupts forwarded."},
 	[VERB_TOP] = {"top", "VM", "watch what a VM does",
 		"Shows, anew every second, what each vCPU does (the node it is on, its share of a host CPU, how often it waited for a page of another node, and how "
-		"long: the median and the 99th percentile since its start), what each node sends to each other (with the shortest recent round trip), and the "
-		"pages that were waited for most often since the start. Ends on ^C. Where standard output is no terminal it prints one picture after the other."},
+		"long: the median and the 99th percentile since its start), what each node sends to each other (with the shortest recent round trip), its "
+		"disks and network cards, and the pages that were waited for most often since the start. Ends on ^C. Where standard output is no terminal it prints "
+		"one picture after the other."},
 	[VERB_CONSOLE] = {"console", "VM", "attach to a VM's serial console", "Shows the console's last 64 KiB and what follows, and passes keys. Detach with ^]. "
 		"Several clients may be attached."},
 	[VERB_STOP] = {"stop", "VM", "press a VM's power button",

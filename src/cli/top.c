@@ -1,7 +1,7 @@
 /* See top.h. Two looks at the counters (cli/stats.h), some time apart, make a picture; a document or a screen is made of that.
  *
  * What fragments count for it: vcpu.N.cpu_ns, .faults, .p50_ns, .p99_ns on the vCPU's node; peer.N.bytes_sent, .messages_sent, .rtt_ns for the part of
- * that index; hot.gfn.G. Devices' queues will be rows like those of vCPUs. */
+ * that index; hot.gfn.G; disk.N.* and net.N.* on the node that has them (dev/depot.c). Queues will be rows like those of vCPUs. */
 #include "cli/top.h"
 
 #include <errno.h>
@@ -22,7 +22,7 @@
 #include "cli/table.h"
 #include "proto/stop.h"
 
-enum { INTERVAL_MS = 1000, PAGES_SHOWN = 10 };
+enum { INTERVAL_MS = 1000, PAGES_SHOWN = 10, DEVICES = 64 };
 
 struct look {
 	struct snapshot s;
@@ -77,6 +77,14 @@ static uint64_t value(const struct look *l, const char *node, const char *what, 
 	snprintf(key, sizeof key, "%s.%u.%s", what, n, counter);
 	v = stats_find(&l->k, node, key);
 	return v ? *v : 0;
+}
+
+static bool has(const struct top *t, const char *node, const char *what, unsigned n, const char *counter)
+{
+	char key[NAME_BYTES];
+
+	snprintf(key, sizeof key, "%s.%u.%s", what, n, counter);
+	return stats_find(&t->now.k, node, key);
 }
 
 /* A second; 0 for what has begun again. */
@@ -153,6 +161,41 @@ static json_t *json_pairs(const struct top *t)
 	return all;
 }
 
+/* A disk or network card is where something is counted for it. */
+static json_t *json_disks(const struct top *t)
+{
+	json_t *all = json_array();
+
+	for (unsigned d = 0; d < DEVICES; d++)
+		for (unsigned p = 0; p < t->now.s.parts; p++) {
+			const char *node = t->now.s.part[p].node.s;
+
+			if (has(t, node, "disk", d, "reads"))
+				json_array_append_new(all, json_pack("{s:i,s:s,s:f,s:f,s:f,s:f,s:I,s:I}", "disk", (int)d, "node", node,
+					"reads_per_s", rate(t, node, "disk", d, "reads"), "writes_per_s", rate(t, node, "disk", d, "writes"),
+					"bytes_read_per_s", rate(t, node, "disk", d, "bytes_read"), "bytes_written_per_s", rate(t, node, "disk", d, "bytes_written"),
+					"p50_us", (json_int_t)value(&t->now, node, "disk", d, "p50_us"), "p99_us",
+					(json_int_t)value(&t->now, node, "disk", d, "p99_us")));
+		}
+	return all;
+}
+
+static json_t *json_nets(const struct top *t)
+{
+	json_t *all = json_array();
+
+	for (unsigned d = 0; d < DEVICES; d++)
+		for (unsigned p = 0; p < t->now.s.parts; p++) {
+			const char *node = t->now.s.part[p].node.s;
+
+			if (has(t, node, "net", d, "frames_sent"))
+				json_array_append_new(all, json_pack("{s:i,s:s,s:f,s:f,s:f,s:f}", "net", (int)d, "node", node, "frames_sent_per_s",
+					rate(t, node, "net", d, "frames_sent"), "bytes_sent_per_s", rate(t, node, "net", d, "bytes_sent"), "frames_received_per_s",
+					rate(t, node, "net", d, "frames_received"), "bytes_received_per_s", rate(t, node, "net", d, "bytes_received")));
+		}
+	return all;
+}
+
 static const char *state_of(const struct top *t)
 {
 	static const char *const names[CONTROL_VM_STATES] = {"starting", "running", "stopping", "ended"};
@@ -169,8 +212,9 @@ static void print_document(const struct top *t)
 	for (unsigned n = 0; n < rows; n++)
 		json_array_append_new(pages, json_pack("{s:s,s:I}", "gfn", row[n].gfn, "faults", (json_int_t)row[n].faults));
 	free(row);
-	report_json(json_pack("{s:s,s:s,s:I,s:o,s:o,s:o,s:o}", "vm", t->o->operand, "state", state_of(t), "interval_ms",
-		(json_int_t)(t->now.at_ms - t->before.at_ms), "vcpus", json_vcpus(t), "pairs", json_pairs(t), "pages", pages, "queues", json_array()));
+	report_json(json_pack("{s:s,s:s,s:I,s:o,s:o,s:o,s:o,s:o,s:o}", "vm", t->o->operand, "state", state_of(t), "interval_ms",
+		(json_int_t)(t->now.at_ms - t->before.at_ms), "vcpus", json_vcpus(t), "pairs", json_pairs(t), "pages", pages, "disks",
+		json_disks(t), "nets", json_nets(t), "queues", json_array()));
 }
 
 /* For people. */
@@ -221,6 +265,39 @@ static void print_pairs(const struct top *t, FILE *to)
 	table_fini(&table);
 }
 
+static void print_devices(const struct top *t, FILE *to)
+{
+	struct table table;
+
+	table_init(&table, "DEVICE|NODE|>IN/S|>OUT/S|>KIB IN/S|>KIB OUT/S|>P50 US|>P99 US");
+	for (unsigned d = 0; d < 2 * DEVICES; d++)
+		for (unsigned p = 0; p < t->now.s.parts; p++) {
+			const char *node = t->now.s.part[p].node.s;
+			bool disk = d < DEVICES;
+			const char *what = disk ? "disk" : "net";
+			unsigned n = d % DEVICES;
+
+			if (!has(t, node, what, n, disk ? "reads" : "frames_received"))
+				continue;
+			table_cell(&table, "%s%u", what, n);
+			table_cell(&table, "%s", node);
+			table_cell(&table, "%.0f", rate(t, node, what, n, disk ? "reads" : "frames_received"));
+			table_cell(&table, "%.0f", rate(t, node, what, n, disk ? "writes" : "frames_sent"));
+			table_cell(&table, "%.1f", rate(t, node, what, n, disk ? "bytes_read" : "bytes_received") / 1024);
+			table_cell(&table, "%.1f", rate(t, node, what, n, disk ? "bytes_written" : "bytes_sent") / 1024);
+			for (unsigned k = 0; k < 2; k++)
+				if (disk)
+					table_cell(&table, "%" PRIu64, value(&t->now, node, what, n, k ? "p99_us" : "p50_us"));
+				else
+					table_cell(&table, "-");
+		}
+	if (table.at > table.columns) {
+		fputc('\n', to);
+		table_print(&table, to);
+	}
+	table_fini(&table);
+}
+
 static void print_pages(const struct top *t, FILE *to)
 {
 	struct page_row *row;
@@ -250,6 +327,7 @@ static void print_picture(const struct top *t, FILE *to)
 			t->now.s.parts == 1 ? "" : "s");
 	print_vcpus(t, to);
 	print_pairs(t, to);
+	print_devices(t, to);
 	print_pages(t, to);
 }
 

@@ -404,6 +404,8 @@ static int machine_open_cpus(struct machine *m, struct failure *f)
 
 	if (run_bytes < (int)sizeof(struct kvm_run))
 		return machine_refused(f, "a run page");
+	close(m->kvm_fd); /* whoever takes this process over shall not make other VMs */
+	m->kvm_fd = -1;
 	if (most < (int)m->c.topology.vcpus)
 		return failure_set(f, -EINVAL, "use fewer vCPUs", "KVM on this host takes %d vCPUs a VM, not %u", most, m->c.topology.vcpus);
 	m->cpu = calloc(m->c.topology.vcpus, sizeof *m->cpu);

@@ -54,6 +54,9 @@ def disks_are_opened_on_their_node(c):
     stats = json.loads(c.ok("stats", "v1", "--json", "--node", "A"))["nodes"]
     check("disk.0.reads" in stats["A"] and "disk.1.reads" not in stats["A"], f"the first is on A: {stats}")
     check("disk.1.reads" in stats["B"] and "disk.0.reads" not in stats["B"], f"the second is on B: {stats}")
+    top = json.loads(c.ok("top", "v1", "--once", "--json", "--node", "A"))
+    check([(d["disk"], d["node"]) for d in top["disks"]] == [(0, "A"), (1, "B")] and top["nets"] == [], f"top shows them: {top}")
+    check("disk1" in c.ok("top", "v1", "--once", "--node", "A"), "and to people")
     c.ok("kill", "v1", "--node", "A")
     check(not locked(a) and not locked(b), "both are free")
 
