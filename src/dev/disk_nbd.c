@@ -32,6 +32,8 @@ enum {
 	NBD_UNDER_WAY = 64,        /* commands at a time */
 	CONNECT_MS = 15000,
 	GOODBYE_MS = 1500,
+	BUSY_TRIES = 20,
+	BUSY_MS = 50,
 };
 
 /* What is used of the library. */
@@ -506,14 +508,12 @@ static int start(struct disk *d, struct failure *f)
 	return 0;
 }
 
-int disk_nbd_open(struct disk *d, struct failure *f)
+static int open_once(struct disk *d, struct failure *f)
 {
 	static const struct disk_backend_ops ops = {.submit = nbd_submit, .close = nbd_close_disk};
 	struct nbd *w = calloc(1, sizeof *w);
 	int err;
 
-	if (d->config.fd > 0)
-		close(d->config.fd);
 	if (!w)
 		return failure_set(f, -ENOMEM, "free some memory on this host", "out of memory for a disk");
 	w->wake = -1;
@@ -531,4 +531,19 @@ int disk_nbd_open(struct disk *d, struct failure *f)
 	if (err)
 		dismantle(d);
 	return err;
+}
+
+int disk_nbd_open(struct disk *d, struct failure *f)
+{
+	struct failure now;
+	unsigned tries = 0;
+	int err;
+
+	if (d->config.fd > 0)
+		close(d->config.fd);
+	do { /* the qemu-nbd of a VM that has just ended, this one before its reset for one, ends a moment after it */
+		now = (struct failure){0};
+		err = open_once(d, &now);
+	} while (err == -EBUSY && tries++ < BUSY_TRIES && poll(NULL, 0, BUSY_MS) == 0);
+	return err ? failure_set(f, err, now.todo, "%s", now.what) : 0;
 }

@@ -160,8 +160,8 @@ def other_formats_have_a_reader(c):
     refuse(c, "not in qcow2 format", "--disk", image(c, "raw") + ",format=qcow2")
     os.kill(c.fragments()[("B", "v1")], signal.SIGKILL)
     c.wait_state("A", "v1", "ended")
-    wait_for(lambda: not os.path.exists(f"/proc/{readers[0]}"), "it to end with its fragment, however that ends")
-    start(c, "v1", "--disk", path)
+    start(c, "v1", "--disk", path)  # its reader is given the time to end
+    wait_for(lambda: not os.path.exists(f"/proc/{readers[0]}"), "the first reader to be gone")
     c.ok("kill", "v1", "--node", "A")
     check(json.loads(c.ok("info", "v1", "--json", "--node", "A"))["end"]["reason"] == "killed", "nothing was forbidden at the end")
     refuse(c, "cannot connect to the disk", "--disk", f"nbd+unix:///?socket={c.root}/none")

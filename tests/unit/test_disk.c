@@ -373,6 +373,57 @@ TEST(disk_serves_raw_whatever_it_looks_like)
 	disk_rig_free(r);
 }
 
+/* A block device over the rig's file; "" where there is none to be had. */
+static void make_loop(const struct disk_rig *r, char name[64])
+{
+	char command[200];
+	FILE *out;
+
+	*name = 0;
+	snprintf(command, sizeof command, "losetup --find --show %s 2>/dev/null", r->path);
+	out = popen(command, "r");
+	if (out && fgets(name, 64, out))
+		name[strcspn(name, "\n")] = 0;
+	if (out)
+		pclose(out);
+}
+
+static void end_loop(const char *name)
+{
+	char command[200];
+
+	snprintf(command, sizeof command, "losetup --detach %s", name);
+	if (system(command))
+		printf("     %s stays\n", name);
+}
+
+TEST(disk_on_a_block_device_agrees_with_a_model)
+{
+	for (enum disk_cache c = 0; c < DISK_CACHES; c++) {
+		struct disk_rig *r = disk_rig_new("/var/tmp", IMAGE);
+		uint8_t *model = calloc(1, IMAGE);
+		struct disk *other;
+		char device[64];
+
+		make_loop(r, device);
+		if (!*device) {
+			disk_rig_free(r);
+			free(model);
+			SKIP("no loop device to be had (not root, or no losetup)");
+		}
+		CHECK_EQ(disk_rig_open(r, &(struct disk_config){.path = device, .cache = c}), 0);
+		CHECK_EQ(disk_bytes(r->d), IMAGE);
+		if (disk_block_bytes(r->d) == 512)
+			CHECK(disk_rig_walk(r, model, 200));
+		CHECK_EQ(disk_rig_ask(r, DISK_DISCARD, 0, IMAGE), 0);
+		CHECK_EQ(disk_open(&other, &(struct disk_config){.path = device}, NULL), -EBUSY); /* one writer here, too */
+		CHECK_EQ(r->troubles, 0);
+		end_loop(device);
+		free(model);
+		disk_rig_free(r);
+	}
+}
+
 enum { CROWD = 500 };
 
 struct crowd {
