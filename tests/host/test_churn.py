@@ -39,35 +39,41 @@ def by_death(c, name):
     wait_for(lambda: c.vm("A", name)["state"] == "ended", f"{name} to end")
 
 
-def attended(c, run, word, code):
-    """In the foreground, until that word ends it, or the guest itself."""
+def attended(c, run, words, code):
+    """In the foreground, until the last of these words ends it, or the guest itself."""
     p = c.client(*run)
-    while word and b"fake guest" not in p.stdout.readline():
-        check(p.poll() is None, f"it is gone: {run}")
-    out, err = p.communicate(word, timeout=LIMIT_S)
+    for word in words:
+        while b"fake guest" not in p.stdout.readline():
+            check(p.poll() is None, f"it is gone: {run}")
+        p.stdin.write(word)
+        p.stdin.flush()
+    out, err = p.communicate(timeout=LIMIT_S)
     c.clients.remove(p)
-    check(p.returncode == code, f"{word} ended it with {p.returncode}: {out} {err}")
+    check(p.returncode == code, f"{words} ended it with {p.returncode}: {out} {err}")
 
 
 def fake(c, n):
     """One VM's life. Names come again, so that a VM meets what an earlier one of its name may have left."""
-    name = f"v{n % 5}"
+    name = f"v{n % 7}"
     run = ("run", "--fake", "--name", name, "--place", "A:1:8M,B:1:8M,C:1:8M", "--node", "A")
     detached = (by_stop, by_kill, by_death)
-    if n % 5 < len(detached):
+    way = n % (len(detached) + 3)
+    if way < len(detached):
         c.ok(*run, "--detach")
-        detached[n % 5](c, name)
-    elif n % 5 == 3:
-        attended(c, run, b"poweroff\r", 0)
+        detached[way](c, name)
+    elif way == 3:
+        attended(c, run, [b"poweroff\r"], 0)
+    elif way == 4:
+        attended(c, run, [b"reset\r", b"reset\r", b"poweroff\r"], 0)
     else:
-        c.refused(3, "was told to fail", *run, "--append", f"fail={('prepare', 'connect', 'start')[n // 5 % 3]}:{n // 15 % 3}")
+        c.refused(3, "was told to fail", *run, "--append", f"fail={('prepare', 'connect', 'start')[n // 6 % 3]}:{n // 18 % 3}")
 
 
 def real(c, n):
     """It resets itself as soon as it is up, or waits to be killed."""
     run = ("run", "--name", "v1", "--memory", "16M", "--place", "A:1,B:1" if n % 2 else "A:1", "--unsafe-mmu", "--node", "A")
     if n % 3:
-        attended(c, run + ("--no-reboot", "--kernel", os.path.join(c.root, "resets")), b"", 10)
+        attended(c, run + ("--no-reboot", "--kernel", os.path.join(c.root, "resets")), [], 10)
     else:
         c.ok(*run, "--detach", "--kernel", os.path.join(c.root, "waits"))
         by_kill(c, "v1")
