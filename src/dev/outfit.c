@@ -38,7 +38,8 @@ static int outfit_open_disk(struct outfit *o, unsigned i)
 	if (node_eq(c.self, c.disk_node))
 		c.disk = depot_disk(o->c.depot, i);
 	c.queues = o->c.vcpus < VIRTIO_QUEUES_MAX ? o->c.vcpus : VIRTIO_QUEUES_MAX;
-	memcpy(c.queue_node, o->c.vcpu_node, c.queues * sizeof c.queue_node[0]);
+	for (unsigned q = 0; q < c.queues; q++)
+		c.queue_node[q] = o->c.vcpu_node[q * o->c.vcpus / c.queues];
 	snprintf(c.id, sizeof c.id, "tessera-disk-%u", i);
 	err = virtio_blk_open(&o->disk[i], &c);
 	if (err)

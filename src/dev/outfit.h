@@ -1,6 +1,7 @@
 /* Which virtio devices a VM has: every node opens the same outfit, and with it its part of the device plane (dev/plane.h).
  *
- * Queue i of a device with many belongs to vCPU i, and so to that vCPU's node; a device's one queue to the devices' node.
+ * Queue i of a device with a queue for each vCPU belongs to vCPU i, and so to that vCPU's node; where there are fewer queues, vCPUs share them in runs, as Linux
+ * spreads interrupts over CPUs (irq_create_affinity_masks). A device's only queue belongs to the devices' node.
  * Threads: open, halt and close belong to one owner. */
 #ifndef DEV_OUTFIT_H
 #define DEV_OUTFIT_H
