@@ -1,6 +1,7 @@
 /* See outfit.h. */
 #include "dev/outfit.h"
 
+#include "dev/virtio_balloon.h"
 #include "dev/virtio_blk.h"
 #include "dev/virtio_rng.h"
 
@@ -10,11 +11,12 @@
 #include <string.h>
 
 /* Numbers of devices in the plane. */
-enum { OUTFIT_RNG, OUTFIT_DISKS };
+enum { OUTFIT_RNG, OUTFIT_BALLOON, OUTFIT_DISKS };
 
 struct outfit {
 	struct outfit_config c;
 	struct plane *plane;
+	struct virtio_balloon *balloon;
 	unsigned disks;
 	struct virtio_blk *disk[GEAR_DISKS_MAX];
 };
@@ -25,6 +27,24 @@ static int outfit_open_rng(struct outfit *o)
 	node_t node[VIRTIO_QUEUES_MAX] = {o->c.plane.devices};
 
 	return plane_add(o->plane, OUTFIT_RNG, &dev, node);
+}
+
+static int outfit_open_balloon(struct outfit *o)
+{
+	const struct plane_config *p = &o->c.plane;
+	struct virtio_balloon_config c = {.ram = p->ram, .self = p->self, .devices = p->devices, .free_pages = o->c.free_pages, .user = o->c.free_user};
+	node_t node[VIRTIO_QUEUES_MAX] = {p->devices, p->devices, p->devices};
+	struct virtio_dev dev;
+	int err;
+
+	if (!c.free_pages)
+		return 0;
+	err = virtio_balloon_open(&o->balloon, &c);
+	if (err)
+		return err;
+	virtio_balloon_joined(o->balloon, o->plane, OUTFIT_BALLOON);
+	dev = virtio_balloon_dev(o->balloon);
+	return plane_add(o->plane, OUTFIT_BALLOON, &dev, node);
 }
 
 static int outfit_open_disk(struct outfit *o, unsigned i)
@@ -55,6 +75,8 @@ static int outfit_open_all(struct outfit *o)
 
 	if (!err)
 		err = outfit_open_rng(o);
+	if (!err)
+		err = outfit_open_balloon(o);
 	for (unsigned i = 0; !err && o->c.gear && i < o->c.gear->disks; i++)
 		err = outfit_open_disk(o, i);
 	o->c.gear = NULL;
@@ -93,6 +115,7 @@ void outfit_close(struct outfit *o)
 	for (unsigned i = 0; i < o->disks; i++)
 		virtio_blk_close(o->disk[i]);
 	plane_close(o->plane);
+	virtio_balloon_close(o->balloon);
 	free(o);
 }
 

@@ -9,9 +9,13 @@
 #include "base/failure.h"
 #include "dev/depot.h"
 #include "dev/plane.h"
+#include "mem/pager.h"
 
 struct outfit_config {
 	struct plane_config plane;
+	/* For the balloon (dev/virtio_balloon.h); NULL: there is none, on any node. */
+	int (*free_pages)(void *user, struct pager_discard *d);
+	void *free_user;
 	unsigned vcpus;
 	const node_t *vcpu_node; /* of each; read during open */
 	const struct gear *gear; /* its disks become devices, in their order; read during open; may be NULL: none */

@@ -28,7 +28,7 @@ struct aggregate {
 
 	pthread_mutex_t lock; /* guards what follows; never held across a wait but its own */
 	pthread_cond_t told;
-	bool have_base, have_clock, have_entry, over, runs;
+	bool have_base, have_clock, have_entry, over, runs, closing;
 	uint64_t tsc_base;
 	int64_t tsc_difference; /* node 0's clock minus ours (vm/clock.h) */
 	uint64_t clock_moves;   /* since the start */
@@ -114,6 +114,18 @@ static int on_machine_send(void *owner, node_t to, bool bulk, const uint8_t *fra
 	if (bulk)
 		return a->io ? hub_send(a->io, to, frame, bytes) : -EPIPE;
 	return a->interlink ? interlink_send(a->interlink, to, frame, bytes) : -EPIPE;
+}
+
+static int on_machine_free_pages(void *owner, struct pager_discard *d)
+{
+	struct aggregate *a = owner;
+	int err = -ECANCELED;
+
+	pthread_mutex_lock(&a->lock);
+	if (!a->closing)
+		err = pager_free(a->pager, d);
+	pthread_mutex_unlock(&a->lock);
+	return err;
 }
 
 /* For a vCPU elsewhere: to its node. The SIPI that started one of ours: to all, for its proxies there. */
@@ -276,7 +288,8 @@ static int open_machine(struct aggregate *a, struct failure *f)
 		.topology = a->topology, .vcpus_here = a->c.vcpus[a->c.self.v], .self = a->c.self, .devices = a->c.devices,
 		.gear = a->c.gear, .depot = a->c.depot, .disk_node = a->c.disk_node,
 		.ram = &a->ram, .cpuid = a->c.cpuid, .tsc_khz = a->c.cpuid->tsc_khz,
-		.hooks = {.owner = a, .end = on_machine_end, .console = on_machine_console, .io = on_machine_io, .irq = on_machine_irq, .send = on_machine_send},
+		.hooks = {.owner = a, .end = on_machine_end, .console = on_machine_console, .io = on_machine_io, .irq = on_machine_irq, .send = on_machine_send,
+			.free_pages = on_machine_free_pages},
 	};
 
 	a->tsc_khz = a->c.cpuid->tsc_khz;
@@ -423,6 +436,9 @@ void aggregate_close(struct aggregate *a)
 	verdict_mute(&a->verdict);
 	interlink_halt(a->interlink); /* frees vCPUs that wait for a device */
 	hub_halt(a->io);
+	pthread_mutex_lock(&a->lock);
+	a->closing = true;
+	pthread_mutex_unlock(&a->lock);
 	pager_stop(a->pager); /* and those that wait for a page */
 	if (a->machine) {
 		machine_stop(a->machine);

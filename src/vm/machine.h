@@ -46,6 +46,8 @@ struct machine_hooks {
 	void (*irq)(void *owner, vcpu_t to, struct proxy_irq irq);
 	/* A frame for another node's device plane (dev/plane.h): bulk on the io stream, else on the bus stream. Any thread; never waits. NULL: there is no other node. */
 	int (*send)(void *owner, node_t to, bool bulk, const uint8_t *frame, size_t bytes);
+	/* Pages homed here that the guest does not need (dev/virtio_balloon.h). NULL on all nodes: the guest has no balloon. */
+	int (*free_pages)(void *owner, struct pager_discard *d);
 };
 
 struct machine_config {
