@@ -67,7 +67,7 @@ struct disk_config {
 	void (*trouble)(void *user, int err, const char *what);
 	void *user;
 };
-enum { DISK_THREADS_DEFAULT = 4 };
+enum { DISK_THREADS_DEFAULT = 16 };
 
 struct disk;
 
