@@ -125,6 +125,12 @@ int plane_open(struct plane **out, const struct plane_config *c)
 	return 0;
 }
 
+void plane_hush(struct plane *p)
+{
+	for (unsigned i = 0; i < p->here; i++)
+		vqueue_hush(&p->served[i]->server);
+}
+
 void plane_halt(struct plane *p)
 {
 	for (unsigned i = 0; p && i < p->here; i++)

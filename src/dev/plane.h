@@ -1,7 +1,7 @@
 /* The device plane of one VM: which queue of which device is served on which node, and how the functions' registers and the queues' servers speak with each
  * other (doc/decisions/device-queues.md). Every node has one, with the same devices in the same order; the functions are on the devices' node.
  *
- *     plane_open -> plane_add (each device) -> plane_attach (each function, devices' node) -> ... -> plane_halt -> plane_close
+ *     plane_open -> plane_add (each device) -> plane_attach (each function, devices' node) -> ... -> plane_hush -> plane_halt -> plane_close
  *
  * Between nodes the words are wire/peer.h's queue_*, on the bus stream, whose order they rely on; a device's own messages go on the io stream.
  * Threads: open, add, attach, halt, close belong to one owner; the rest any thread, nothing blocks. Locks: each queue's wiring has one, a leaf. */
@@ -48,6 +48,9 @@ struct plane_stats {
 };
 
 int plane_open(struct plane **out, const struct plane_config *c) MUST_CHECK;
+
+/* Before memory becomes wrong (pager_stop lets waiting threads read zeros): no device acts upon what it reads any more. Any thread, waits for nothing. */
+void plane_hush(struct plane *p);
 
 /* No queue is served any more: every worker is joined, rings do nothing. A worker may wait for memory: end that first (mem/). Devices may still be called
  * by their backends: close those, then the plane. */

@@ -23,7 +23,7 @@ enum virtio_served {
 /* All but serve may be NULL. */
 struct virtio_ops {
 	/* Take requests and give them back. On the queue's own worker thread, no lock held; may touch guest memory and wait. When *stop turns true:
-	 * return soon; what is under way in this call may be finished. features: as negotiated. */
+	 * return soon, and act upon nothing that was read from guest memory meanwhile (it may be zeros); what is under way may be given back. features: as negotiated. */
 	int (*serve)(void *dev, unsigned queue, struct virtq *q, uint64_t features, const atomic_bool *stop);
 	/* Nobody owes this queue's requests an answer any more. Asked once serve is not running and will not be until the next start; when it turns true later, the
 	 * device rings the queue. Locks of the device's own only; rings nothing. */

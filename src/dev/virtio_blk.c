@@ -433,7 +433,7 @@ static struct piece *queue_free_piece(struct blk_queue *q)
 	return found;
 }
 
-/* Issue the next piece of r through p. -EPROTO: its buffers are no memory. */
+/* Issue the next piece of r through p. -EPROTO: its buffers are no memory; -ECANCELED: not now. */
 static int request_issue(struct turn *t, struct request *r, struct piece *p)
 {
 	p->of = r;
@@ -448,6 +448,10 @@ static int request_issue(struct turn *t, struct request *r, struct piece *p)
 	if (r->op == DISK_WRITE && virtq_read(t->vq, &r->chain, sizeof(struct head) + p->at, p->data, p->bytes)) {
 		piece_free(p);
 		return -EPROTO;
+	}
+	if (atomic_load(t->stop) && r->op != DISK_FLUSH) { /* what was read may be no memory of the guest's any more; if it is, the piece is issued when the queue goes on */
+		piece_free(p);
+		return -ECANCELED;
 	}
 	r->next += p->bytes;
 	r->issued = r->next == r->bytes;
@@ -540,7 +544,7 @@ static int blk_serve(void *dev, unsigned queue, struct virtq *vq, uint64_t featu
 			return t.q->current ? VIRTIO_WAITING : VIRTIO_DRAINED;
 		got = got > 0 ? 0 : got;
 	}
-	return got;
+	return got == -ECANCELED ? VIRTIO_DRAINED : got;
 }
 
 static bool blk_quiet(void *dev, unsigned queue)

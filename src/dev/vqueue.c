@@ -91,14 +91,19 @@ int vqueue_open(struct vqueue *q, const struct ram *ram, const struct virtio_dev
 	return worker_open(&q->worker, dev->name, vqueue_work, q);
 }
 
-void vqueue_close(struct vqueue *q)
+void vqueue_hush(struct vqueue *q)
 {
-	if (!q->dev)
-		return;
 	atomic_store(&q->stop, true);
 	pthread_mutex_lock(&q->lock);
 	q->state = VQUEUE_CLOSED;
 	pthread_mutex_unlock(&q->lock);
+}
+
+void vqueue_close(struct vqueue *q)
+{
+	if (!q->dev)
+		return;
+	vqueue_hush(q);
 	worker_close(&q->worker);
 }
 

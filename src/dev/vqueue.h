@@ -50,7 +50,10 @@ struct vqueue {
 
 /* In place; ram and dev outlive it. -EAGAIN: no thread. */
 int vqueue_open(struct vqueue *q, const struct ram *ram, const struct virtio_dev *dev, unsigned index, const struct vqueue_calls *calls) MUST_CHECK;
-/* Waits for the worker. Nothing if it was never opened. */
+/* The memory is about to become wrong: nothing is begun any more, and what serve() reads from now on, it must not act upon. Waits for nothing. */
+void vqueue_hush(struct vqueue *q);
+
+/* Hushes, and waits for the worker. Nothing if it was never opened. */
 void vqueue_close(struct vqueue *q);
 
 /* What the ring's addresses come to on any node: 0, -EINVAL or -EFAULT as virtq_open says. */

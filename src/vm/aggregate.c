@@ -439,6 +439,8 @@ void aggregate_close(struct aggregate *a)
 	pthread_mutex_lock(&a->lock);
 	a->closing = true;
 	pthread_mutex_unlock(&a->lock);
+	if (a->machine)
+		plane_hush(outfit_plane(machine_outfit(a->machine)));
 	pager_stop(a->pager); /* and those that wait for a page */
 	if (a->machine) {
 		machine_stop(a->machine);

@@ -3,8 +3,9 @@
 # what the same work makes of a file here. Says how many pages the queues' servers had to wait for.
 # usage: disk.sh SOURCE_ROOT MANYVM NODES DISK_NODE [ROUNDS]; exit 77 where the lab cannot run
 set -u
-root=$1 manyvm=$2 nodes=$3 disk_node=$4 rounds=${5:-150} far=0
-[ "$disk_node" = A ] || far=1 # the CPU that works alone is not on the disk's node
+root=$1 manyvm=$2 nodes=$3 disk_node=$4 rounds=${5:-150}
+last=$((nodes - 1)) mib=$((4 * nodes)) alone=$((nodes - 1))
+[ "$disk_node" != "$(printf 'ABCDEFGH' | cut -c$((last + 1)))" ] || alone=$((last - 1)) # the CPU that works alone is not on the disk's node
 # shellcheck source=tests/guest/lab.sh
 . "$(dirname "$0")/lab.sh"
 fail() { echo "disk.sh: $*"; exit 1; }
@@ -14,11 +15,11 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
 gcc -std=gnu17 -D_GNU_SOURCE -O2 -static -o "$work/diskwork" "$root/tests/guest/diskwork.c" || fail 'cannot compile diskwork.c'
-last=$((nodes - 1)) mib=$((4 * nodes))
 truncate -s ${mib}M "$work/expected"
-for c in $(seq 0 "$last"); do
-	"$work/diskwork" "$work/expected" "$c" "$rounds" file >/dev/null || fail 'the work does not even work here'
-done
+here() { "$work/diskwork" "$work/expected" "$1" "$2" file >/dev/null || fail 'the work does not even work here'; }
+for c in $(seq 0 "$last"); do here "$c" "$rounds"; done
+for c in 0 "$last" 0; do here "$c" 8; done
+here "$alone" "$rounds"
 expected=$(md5sum <"$work/expected" | cut -c1-32)
 {
 	echo '#!/bin/sh'
@@ -27,8 +28,15 @@ expected=$(md5sum <"$work/expected" | cut -c1-32)
 		echo "diskwork /dev/vda $c $rounds &"
 	done
 	echo 'wait'
+	# The driver goes and comes, from another node each time: the device is reset, and its queues start anew everywhere. Once in the middle of work.
+	echo 'device=$(basename "$(readlink /sys/block/vda/device)") driver=/sys/bus/virtio/drivers/virtio_blk'
+	for c in 0 "$last" 0; do
+		echo "taskset $(printf %x $((1 << c))) sh -c 'echo '\$device' >'\$driver'/unbind'; taskset $(printf %x $((1 << (last - c)))) sh -c 'echo '\$device' >'\$driver'/bind'"
+		echo "diskwork /dev/vda $c 8 >/tmp/rebound; cat /tmp/rebound | sed s/^/rebound:/"
+	done
+	echo "dd if=/dev/vda of=/dev/null bs=64k iflag=direct 2>/dev/null & sleep 0.1; echo \$device >\$driver/unbind; wait; echo \$device >\$driver/bind; echo rebound in the middle"
 	# Then one alone, which is counted: what is far from it is the disk.
-	echo "diskwork /dev/vda $((last * (1 - far))) $rounds marked"
+	echo "diskwork /dev/vda $alone $rounds marked"
 	echo 'dmesg | grep -E "I/O error|virtio_blk.*(fail|error)|BUG:|WARNING:" | sed "s/^/dmesg: /"'
 } >"$work/job"
 "$root/tools/lab/guest-initrd" -o "$work/initrd.gz" --job "$work/job" --add "$work/diskwork" || fail 'cannot make an initrd'
@@ -44,6 +52,7 @@ tr -d '\r' <"$work/out" >"$work/text"
 for c in $(seq 0 "$last"); do
 	grep -qx "diskwork: $c: $((2 * rounds)) requests, ok" "$work/text" || { tail -n 60 "$work/text"; fail "CPU $c did not get its work done"; }
 done
+[ "$(grep -c '^rebound:diskwork: .*, ok$' "$work/text")" = 3 ] && grep -qx 'rebound in the middle' "$work/text" || fail 'the driver could not come back'
 grep -qx "queues: $nodes, size: $((2048 * mib)), cache: write back, id: tessera-disk-0" "$work/text" || fail "not the disk it should be: $(grep ^queues: "$work/text")"
 ! grep '^dmesg: ' "$work/text" || fail 'the guest complains'
 grep -qx "sum $expected" "$work/text" || fail "the disk is not what it should be: $(grep '^sum ' "$work/text"), not $expected"
@@ -55,7 +64,7 @@ delta() {
 }
 requests=$(delta '^blk.0.requests$') waits=$(delta '^queue.waits$') away=$(delta '^blk.0.pieces_away$') bells=$(delta '^queue.bells$') irqs=$(delta '^queue.irqs$')
 raised=$(delta '^queue.raised$') faults=$(delta '^fault\.(read|write|upgrade)\.count$') data=$(delta '^blk.0.bytes_(read|written)$') sent=$(delta '^io.bytes_sent$')
-echo "disk.sh: one CPU alone: $requests requests, $away pieces to another node, $data bytes of data, $sent bytes sent for them"
+echo "disk.sh: one CPU alone, $(sed -n "s/^diskwork: $alone: \(.* us a request\)$/\1/p" "$work/text"): $requests requests, $away pieces to another node, $data bytes of data, $sent bytes sent for them"
 echo "disk.sh: $bells doorbells rung where they were heard, $irqs interrupts sent by servers, $raised by the function"
 echo "disk.sh: $waits waits for memory by the servers, $faults remote faults of all the VM meanwhile"
 [ "$requests" -ge $((2 * (rounds - 16) - 10)) ] || fail 'fewer requests than were made' # the counters are read while the work goes on

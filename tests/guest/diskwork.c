@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { REGION = 4 << 20, BLOCK = 4096, BLOCKS_MAX = 16, WARM = 16, BYTES_MAX = BLOCK * BLOCKS_MAX };
@@ -43,9 +44,17 @@ static void mark(const char *text)
 	fflush(stdout);
 }
 
+static uint64_t now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
 static int work(int fd, unsigned cpu, unsigned rounds, int marked)
 {
-	uint64_t *out = memory(), *in = memory();
+	uint64_t *out = memory(), *in = memory(), began = 0;
 
 	if (!out || !in)
 		return failed("diskwork: memory");
@@ -54,8 +63,10 @@ static int work(int fd, unsigned cpu, unsigned rounds, int marked)
 		size_t bytes = BLOCK * (1 + (dice & 1 ? dice >> 8 & 1 : dice >> 8 & (BLOCKS_MAX - 1))); /* mostly small ones */
 		off_t at = (off_t)cpu * REGION + (off_t)(dice >> 16 & (REGION / BYTES_MAX - 1)) * BYTES_MAX + (off_t)(BYTES_MAX - bytes);
 
-		if (marked && i == WARM)
+		if (marked && i == WARM) {
 			mark("stats: before");
+			began = now_us();
+		}
 		for (size_t k = 0; k < bytes / sizeof *out; k++)
 			out[k] = word(dice ^ k << 3);
 		memset(in, 0x5a, bytes);
@@ -72,8 +83,10 @@ static int work(int fd, unsigned cpu, unsigned rounds, int marked)
 	}
 	if (fdatasync(fd))
 		return failed("diskwork: flush");
-	if (marked)
+	if (marked) {
+		printf("diskwork: %u: %llu us a request\n", cpu, (unsigned long long)((now_us() - began) / 2 / (rounds - WARM)));
 		mark("stats: after");
+	}
 	return 0;
 }
 
