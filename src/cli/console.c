@@ -5,6 +5,8 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <termios.h>
 #include <time.h>
@@ -33,6 +35,7 @@ static void terminal_open(struct terminal *t)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGWINCH);
 	sigprocmask(SIG_BLOCK, &set, &t->mask_before);
 	t->signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
 	if (!t->tty || tcgetattr(0, &t->before) < 0)
@@ -90,9 +93,19 @@ static int take_keys(struct console *c, struct terminal *t, struct failure *f)
 	}
 	while (k < (size_t)n && !(t->tty && keys[k] == DETACH_KEY))
 		k++;
-	if (k && CLIENT_SEND(&c->client, f, console_in, .bytes = {keys, (uint32_t)k}))
+	if (k && CLIENT_SEND(&c->client, f, console_in, .port = (uint8_t)c->port, .bytes = {keys, (uint32_t)k}))
 		return -ECONNRESET;
 	return k < (size_t)n;
+}
+
+/* The guest's terminal becomes as large as this one; the serial line knows no size. */
+static int tell_size(struct console *c, struct terminal *t, struct failure *f)
+{
+	struct winsize w;
+
+	if (c->port != CONTROL_CONSOLE_HVC || !t->tty || ioctl(0, TIOCGWINSZ, &w) < 0 || !w.ws_col || !w.ws_row)
+		return 0;
+	return CLIENT_SEND(&c->client, f, console_size, .columns = w.ws_col, .rows = w.ws_row) ? -ECONNRESET : 0;
 }
 
 /* A signal: the owner's VM ends. On a stream of its own, because ours belongs to the console. */
@@ -126,7 +139,7 @@ static int find_again(struct console *c, struct terminal *t, struct failure *f)
 			break;
 		if (client_open(&c->client, c->run_dir, c->node ? c->node : c->client.node, &quiet))
 			continue;
-		return CLIENT_SEND(&c->client, f, ask_console, .vm = client_name(c->vm), .owner = c->owner, .from = c->position);
+		return CLIENT_SEND(&c->client, f, ask_console, .vm = client_name(c->vm), .owner = c->owner, .port = (uint8_t)c->port, .from = c->position);
 	}
 	return failure_set(f, -ECONNRESET, "start it again (tessera node), then 'tessera console' to look at the VM or 'tessera kill' to end it",
 		"the daemon ended and did not come back; the VM may run on");
@@ -173,6 +186,8 @@ static int talk(struct console *c, struct terminal *t, struct failure *f)
 			return -ECONNRESET;
 	}
 	if (p[2].revents && read(t->signal_fd, &info, sizeof info) > 0) {
+		if (info.ssi_signo == SIGWINCH)
+			return tell_size(c, t, f);
 		if (c->owner)
 			end_vm(c);
 		else if (CLIENT_SEND(&c->client, f, console_detach, ))
@@ -187,6 +202,7 @@ static int show_all(struct console *c, struct failure *f)
 	int got;
 
 	terminal_open(&t);
+	(void)tell_size(c, &t, f); /* a daemon that is gone is noticed by talk() */
 	while ((got = talk(c, &t, f)) <= 0) {
 		if (got == 0)
 			continue;
@@ -196,6 +212,7 @@ static int show_all(struct console *c, struct failure *f)
 		got = find_again(c, &t, f);
 		if (got)
 			break;
+		(void)tell_size(c, &t, f);
 	}
 	terminal_close(&t);
 	return got < 0 ? got : 0;
@@ -242,7 +259,17 @@ int console_verb(const struct options *o)
 {
 	struct console c = {.run_dir = o->value[OPTION_RUN_DIR], .node = o->value[OPTION_NODE], .vm = o->operand, .json = o->value[OPTION_JSON]};
 	struct control_ask_console ask = {.vm = client_name(o->operand)};
+	const char *port = o->value[OPTION_PORT];
+	struct failure f = {0};
 	uint8_t frame[WIRE_FRAME_MAX];
+
+	if (port && strcmp(port, "hvc0") == 0)
+		ask.port = CONTROL_CONSOLE_HVC;
+	else if (port && strcmp(port, "serial") != 0) {
+		failure_set(&f, -EINVAL, "say serial or hvc0", "a VM has no console '%.40s'", port);
+		return (int)report_usage(&f, c.json);
+	}
+	c.port = ask.port;
 
 	return console_attend(&c, frame, control_put_ask_console(&ask, frame, sizeof frame));
 }

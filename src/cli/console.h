@@ -1,4 +1,4 @@
-/* A VM's serial console on this terminal: bytes both ways until the VM ends or ^] is typed. */
+/* A console of a VM on this terminal: bytes both ways until the VM ends or ^] is typed. */
 #ifndef CLI_CONSOLE_H
 #define CLI_CONSOLE_H
 
@@ -10,6 +10,7 @@ struct console {
 	const char *run_dir, *node, *vm; /* to find the daemon again, should it be restarted */
 	bool owner;                      /* signals end the VM; so does our own end */
 	bool mute;                       /* no console comes (run --detach): say nothing about it */
+	unsigned port;                   /* enum control_console */
 	bool json;                       /* one document on stdout, the console on stderr */
 	/* Private. */
 	uint64_t position;               /* of the console's stream, shown so far */

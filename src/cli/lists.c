@@ -170,6 +170,8 @@ static json_t *vm_json(const struct snapshot *s, const struct control_vm_line *v
 		(json_int_t)vm->cpus, "memory_bytes", (json_int_t)vm->memory, "age_ms", (json_int_t)vm->age_ms, "kernel", vm->kernel.s, "resets", (json_int_t)vm->resets, "parts",
 		parts_json(s, vm->vm_id));
 
+	if (*vm->sockets.s)
+		json_object_set_new(j, "agent_socket", json_sprintf("%s.agent", vm->sockets.s));
 	if (*vm->trouble.s)
 		json_object_set_new(j, "trouble", json_string(vm->trouble.s));
 	if (vm->state == CONTROL_VM_ENDED)
@@ -218,6 +220,8 @@ static void print_info(const struct snapshot *s, const struct control_vm_line *v
 		*vm->kernel.s ? vm->kernel.s : "of the first disk");
 	if (vm->resets)
 		printf("resets       %u\n", vm->resets);
+	if (*vm->sockets.s)
+		printf("agent        %s.agent\n", vm->sockets.s);
 	if (*vm->trouble.s)
 		printf("trouble      %s\n", vm->trouble.s);
 	if (vm->state == CONTROL_VM_ENDED)

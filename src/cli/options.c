@@ -41,6 +41,9 @@ static const struct option_spec options[OPTIONS] = {
 		"DHCP, its gateway 10.0.2.2, and reaches what the node reaches; forward=tcp:[ADDRESS:]PORT:GUESTPORT (or udp:...; may be repeated) passes "
 		"connections to the node's port on to the guest. tap: a tap interface of the node (name=INTERFACE), put into bridge=BRIDGE. Both: node=NODE, else "
 		"the node that has the devices; mac=MAC, else one made of the VM's name. May be given 4 times.", ON(RUN), .repeats = true},
+	[OPTION_PORT] = {"port", "PORT", "Which console: serial (ttyS0, where the kernel's early messages are), or hvc0, the guest's virtio console, which takes the "
+		"size of this terminal and is faster. A login there needs a getty on hvc0, which Debian's systemd starts with console=hvc0 on the kernel's command line. "
+		"Default: serial.", ON(CONSOLE), .client = true},
 	[OPTION_DETACH] = {"detach", NULL, "Return as soon as the VM runs, without its console.", ON(RUN)},
 	[OPTION_NO_REBOOT] = {"no-reboot", NULL, "A guest that resets itself has ended, with exit status 10, instead of being started again.", ON(RUN)},
 	[OPTION_JSON] = {"json", NULL, "Print one JSON document instead of text; errors too, as {\"error\":{...}}.",
@@ -95,7 +98,7 @@ static const struct verb_spec verbs[VERBS] = {
 		"long: the median and the 99th percentile since its start), what each node sends to each other (with the shortest recent round trip), its "
 		"disks and network cards, and the pages that were waited for most often since the start. Ends on ^C. Where standard output is no terminal it prints "
 		"one picture after the other."},
-	[VERB_CONSOLE] = {"console", "VM", "attach to a VM's serial console", "Shows the console's last 64 KiB and what follows, and passes keys. Detach with ^]. "
+	[VERB_CONSOLE] = {"console", "VM", "attach to a VM's console", "Shows the console's last 64 KiB and what follows, and passes keys. Detach with ^]. "
 		"Several clients may be attached."},
 	[VERB_STOP] = {"stop", "VM", "press a VM's power button",
 		"Presses the ACPI power button and waits for the guest to switch itself off (exit status 0); kills the VM when it does not within --timeout "

@@ -3,6 +3,7 @@
 
 #include "dev/virtio_balloon.h"
 #include "dev/virtio_blk.h"
+#include "dev/virtio_console.h"
 #include "dev/virtio_rng.h"
 
 #include <errno.h>
@@ -11,7 +12,7 @@
 #include <string.h>
 
 /* Numbers of devices in the plane. */
-enum { OUTFIT_RNG, OUTFIT_BALLOON, OUTFIT_DISKS };
+enum { OUTFIT_RNG, OUTFIT_BALLOON, OUTFIT_DISKS, OUTFIT_CONSOLE = PLANE_DEVICES_MAX - 1 };
 
 struct outfit {
 	struct outfit_config c;
@@ -19,6 +20,7 @@ struct outfit {
 	struct virtio_balloon *balloon;
 	unsigned disks;
 	struct virtio_blk *disk[GEAR_DISKS_MAX];
+	struct virtio_console *console; /* on the devices' node */
 };
 
 static int outfit_open_rng(struct outfit *o)
@@ -69,6 +71,27 @@ static int outfit_open_disk(struct outfit *o, unsigned i)
 	return plane_add(o->plane, c.device, &dev, c.queue_node);
 }
 
+static int outfit_open_console(struct outfit *o)
+{
+	struct virtio_console_config c = {.plane = o->plane, .device = OUTFIT_CONSOLE};
+	node_t node[VIRTIO_QUEUES_MAX];
+	struct virtio_dev dev;
+	int err = 0;
+
+	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
+		node[i] = o->c.plane.devices;
+	if (o->c.porch)
+		c.calls = porch_calls(o->c.porch);
+	if (node_eq(o->c.plane.self, o->c.plane.devices))
+		err = virtio_console_open(&o->console, &c);
+	dev = virtio_console_dev(o->console);
+	if (!err)
+		err = plane_add(o->plane, OUTFIT_CONSOLE, &dev, node);
+	if (!err && o->console && o->c.porch)
+		err = porch_attach(o->c.porch, o->console);
+	return err;
+}
+
 static int outfit_open_all(struct outfit *o)
 {
 	int err = plane_open(&o->plane, &o->c.plane);
@@ -79,6 +102,8 @@ static int outfit_open_all(struct outfit *o)
 		err = outfit_open_balloon(o);
 	for (unsigned i = 0; !err && o->c.gear && i < o->c.gear->disks; i++)
 		err = outfit_open_disk(o, i);
+	if (!err)
+		err = outfit_open_console(o);
 	o->c.gear = NULL;
 	o->c.vcpu_node = o->c.disk_node = NULL;
 	return err;
@@ -103,8 +128,10 @@ int outfit_open(struct outfit **out, const struct outfit_config *c, struct failu
 
 void outfit_halt(struct outfit *o)
 {
-	if (o)
-		plane_halt(o->plane);
+	if (!o)
+		return;
+	plane_halt(o->plane);
+	porch_detach(o->c.porch);
 }
 
 void outfit_close(struct outfit *o)
@@ -114,6 +141,7 @@ void outfit_close(struct outfit *o)
 	outfit_halt(o);
 	for (unsigned i = 0; i < o->disks; i++)
 		virtio_blk_close(o->disk[i]);
+	virtio_console_close(o->console);
 	plane_close(o->plane);
 	virtio_balloon_close(o->balloon);
 	free(o);

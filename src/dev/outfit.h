@@ -9,6 +9,7 @@
 #include "base/failure.h"
 #include "dev/depot.h"
 #include "dev/plane.h"
+#include "dev/porch.h"
 #include "mem/pager.h"
 
 struct outfit_config {
@@ -21,6 +22,7 @@ struct outfit_config {
 	const struct gear *gear; /* its disks become devices, in their order; read during open; may be NULL: none */
 	const struct depot *depot; /* this node's backends of them, which outlive the outfit */
 	const node_t *disk_node; /* of each disk of gear; read during open */
+	struct porch *porch; /* on the devices' node, whom the console is attached to until halt; may be NULL: nobody is there */
 };
 
 struct outfit;

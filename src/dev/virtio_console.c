@@ -104,7 +104,7 @@ static void port_consume(struct virtio_console *c, unsigned port, uint64_t at, s
 	if (room)
 		p->refused = false;
 	pthread_mutex_unlock(&c->lock);
-	if (room)
+	if (room && c->c.calls.room)
 		c->c.calls.room(c->c.calls.user, port);
 }
 
@@ -236,7 +236,7 @@ static int serve_output(struct virtio_console *c, unsigned queue, struct virtq *
 			return -EPROTO;
 		if (atomic_load(stop))
 			return VIRTIO_DRAINED;
-		taken = n ? c->c.calls.output(c->c.calls.user, port_of(queue), bytes, n) : 0;
+		taken = n && c->c.calls.output ? c->c.calls.output(c->c.calls.user, port_of(queue), bytes, n) : n;
 		ensure(taken <= n);
 		h->done += taken;
 		if (taken < n)

@@ -20,6 +20,7 @@
 enum { CONSOLE_TERMINAL, CONSOLE_AGENT, CONSOLE_PORTS };
 enum { CONSOLE_INPUT_BYTES = 16 * 1024, CONSOLE_QUEUES = 2 + 2 * CONSOLE_PORTS, CONSOLE_QUEUE_SIZE = 64 };
 
+/* Each may be NULL; without output() the guest's bytes are dropped. */
 struct virtio_console_calls {
 	/* From the guest: returns how many bytes were taken. */
 	size_t (*output)(void *user, unsigned port, const uint8_t *bytes, size_t n);

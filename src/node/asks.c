@@ -27,7 +27,8 @@ struct ask {
 	bool owner;           /* the VM ends when this client just goes */
 	bool attach;          /* ASK_RUN: becomes ASK_CONSOLE */
 	uint64_t vm_id;
-	uint64_t shown;       /* console bytes of vm->console already sent */
+	unsigned port;        /* enum control_console */
+	uint64_t shown;       /* bytes of vm->console[port] already sent */
 	struct loop_timer limit; /* ASK_END: then it is killed */
 	uint32_t limit_ms;
 	struct checks *checks;
@@ -70,8 +71,8 @@ static void show_console(struct ask *a, const struct vm *vm)
 	uint8_t bytes[16384];
 	size_t n;
 
-	while (channel_queued(a->channel) < ASKS_CONSOLE_QUEUE_MAX && (n = backlog_read(&vm->console, &a->shown, bytes, sizeof bytes))) {
-		CHANNEL_SEND(a->channel, console_out, .at = a->shown, .bytes = {bytes, (uint32_t)n});
+	while (channel_queued(a->channel) < ASKS_CONSOLE_QUEUE_MAX && (n = backlog_read(&vm->console[a->port], &a->shown, bytes, sizeof bytes))) {
+		CHANNEL_SEND(a->channel, console_out, .port = (uint8_t)a->port, .at = a->shown, .bytes = {bytes, (uint32_t)n});
 		a->shown += n;
 	}
 }
@@ -153,10 +154,10 @@ void asks_from_part(struct part *p, unsigned id, const uint8_t *body, size_t byt
 	struct control_stat_line stat;
 
 	if (id == CONTROL_console_out) {
-		if (control_get_console_out(body, bytes, &out) || !vm || !vms_mine(vm))
+		if (control_get_console_out(body, bytes, &out) || !vm || !vms_mine(vm) || out.port >= CONTROL_CONSOLES)
 			return;
-		backlog_seek(&vm->console, out.at);
-		backlog_add(&vm->console, out.bytes.at, out.bytes.bytes);
+		backlog_seek(&vm->console[out.port], out.at);
+		backlog_add(&vm->console[out.port], out.bytes.at, out.bytes.bytes);
 	}
 	for (struct ask *a = d->asks; a; a = a->next) {
 		if (a->vm_id != p->config.vm_id)
@@ -297,6 +298,7 @@ static void on_console(struct ask *a, const uint8_t *body, size_t bytes)
 	if (control_get_ask_console(body, bytes, &in) || !(vm = own_vm(a, in.vm.s, CONTROL_ask_console, body, bytes)))
 		return;
 	a->vm_id = vm->id;
+	a->port = in.port < CONTROL_CONSOLES ? in.port : CONTROL_CONSOLE_SERIAL;
 	a->shown = in.from;
 	if (vm->state == CONTROL_VM_ENDED) {
 		answer_ended(a, vm);
@@ -426,12 +428,13 @@ static void on_quit(struct ask *a, const uint8_t *body, size_t bytes)
 	daemon_stop(a->daemon, NULL);
 }
 
-static void on_keys(struct ask *a, const uint8_t *body, size_t bytes)
+/* Keys, or the size of its terminal. */
+static void on_keys(struct ask *a, unsigned id, const uint8_t *body, size_t bytes)
 {
 	struct part *p = parts_by_id(a->daemon, a->vm_id);
 
 	if (a->kind == ASK_CONSOLE && p && p->channel)
-		channel_pass(p->channel, CONTROL_console_in, body, bytes);
+		channel_pass(p->channel, id, body, bytes);
 }
 
 static void on_detach(struct ask *a)
@@ -470,8 +473,8 @@ static void frame(void *owner, struct channel *c, unsigned id, const uint8_t *bo
 		on_hello(a, body, bytes);
 	else if (!a->greeted)
 		channel_finish(c), forget(a);
-	else if (id == CONTROL_console_in)
-		on_keys(a, body, bytes);
+	else if (id == CONTROL_console_in || id == CONTROL_console_size)
+		on_keys(a, id, body, bytes);
 	else if (id == CONTROL_console_detach)
 		on_detach(a);
 	else if (a->kind != ASK_NOTHING)

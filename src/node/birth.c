@@ -100,7 +100,8 @@ static void prepare(struct vm *vm)
 		if (DAEMON_SEND(vm->daemon, to->node, part_prepare, .vm_id = vm->id, .vm = channel_name(vm->name), .coordinator = channel_name(vm->coordinator),
 				.coordinator_index = (uint8_t)coordinator_index(vm), .index = (uint8_t)k, .nodes = (uint8_t)vm->parts, .cpus = vm->cpus,
 				.memory = vm->memory, .kernel = vm->kernel, .initrd = vm->initrd, .append = {vm->append, vm->append_bytes},
-				.flags = vm->flags, .resets = vm->resets, .console_at = vm->console.total,
+				.flags = vm->flags, .resets = vm->resets, .console_at = vm->console[CONTROL_CONSOLE_SERIAL].total,
+				.hvc_at = vm->console[CONTROL_CONSOLE_HVC].total,
 				.file = k == coordinator_index(vm) ? vm->baggage.file : (struct wire_blob){0},
 				.seed = k == coordinator_index(vm) ? vm->baggage.seed : (struct wire_blob){0},
 				.gear = furnish_text(vm, gear)))

@@ -28,7 +28,8 @@ static void over(struct vm *vm)
 	log_info("%s ended: %s%s%s", vm->name, stop_reason_name(vm->reason), *vm->what ? ", " : "", vm->what);
 	vms_tell(vm);
 	asks_vm_ended(vm);
-	backlog_fini(&vm->console);
+	for (unsigned k = 0; k < CONTROL_CONSOLES; k++)
+		backlog_fini(&vm->console[k]);
 }
 
 void ending_settle(struct vm *vm, struct vm_part *p)

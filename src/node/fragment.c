@@ -17,10 +17,10 @@
 #include "base/ensure.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "node/backlog.h"
 #include "node/channel.h"
 #include "node/fragment_gear.h"
 #include "node/fragment_machine.h"
+#include "node/fragment_talk.h"
 #include "node/baggage.h"
 #include "node/kvmcheck.h"
 #include "node/sandbox.h"
@@ -29,7 +29,6 @@
 enum {
 	LINGER_MS = 3000,          /* for a daemon to come and hear how it ended */
 	CLOSE_S = 5,               /* then the process is killed */
-	QUEUE_MAX = 1 << 20,       /* console bytes queued to the daemon */
 };
 
 enum step { STEP_NONE, STEP_PREPARE, STEP_CONNECT, STEP_START };
@@ -50,8 +49,7 @@ struct fragment {
 	const struct fragment_machine_ops *ops;
 	struct fragment_machine *machine;
 	char address[ADDR_TEXT_BYTES];
-	uint64_t shown;                    /* of console, to this daemon */
-	struct backlog console;
+	struct fragment_talk talk;
 	bool over;                         /* its end has been told, or nobody is there to be told */
 	int status_fd;                     /* /proc/self/status */
 	bool locked;                       /* see sandbox.h */
@@ -66,8 +64,6 @@ struct fragment {
 
 	pthread_mutex_t lock;              /* guards what follows: news from other threads */
 	bool step_done, ended;
-	struct backlog news;               /* console bytes */
-	uint64_t news_taken;
 	enum stop_reason reason;
 	node_t about;
 	char what[256];
@@ -88,12 +84,7 @@ static void wake_up(void *owner)
 
 static void on_console(void *owner, const void *bytes, size_t n)
 {
-	struct fragment *g = owner;
-
-	pthread_mutex_lock(&g->lock);
-	backlog_add(&g->news, bytes, n);
-	pthread_mutex_unlock(&g->lock);
-	wake(g);
+	fragment_talk_add(&((struct fragment *)owner)->talk, CONTROL_CONSOLE_SERIAL, bytes, n);
 }
 
 static void on_ended(void *owner, enum stop_reason reason, node_t about, const char *what)
@@ -117,6 +108,8 @@ static int prepare(struct fragment *g)
 	struct fragment_config *c = &g->config;
 	int err = fragment_gear_open(&g->gear, &g->step_failure);
 
+	if (!err)
+		err = fragment_talk_open(&g->talk, SPAWN_CONTROL_FD, &g->step_failure);
 	if (!err && !(c->flags & (CONTROL_RUN_FAKE | CONTROL_RUN_UNSAFE_MMU))) {
 		if (c->nodes > 1)
 			err = kvmcheck_span(c->node[c->self.v].name, &g->step_failure);
@@ -178,17 +171,6 @@ static void linger_over(struct loop_timer *t)
 	loop_stop(&((struct fragment *)((char *)t - offsetof(struct fragment, linger)))->loop);
 }
 
-static void show_console(struct fragment *g)
-{
-	uint8_t bytes[16384];
-	size_t n;
-
-	while (g->daemon && channel_queued(g->daemon) < QUEUE_MAX && (n = backlog_read(&g->console, &g->shown, bytes, sizeof bytes))) {
-		CHANNEL_SEND(g->daemon, console_out, .at = g->shown, .bytes = {bytes, (uint32_t)n});
-		g->shown += n;
-	}
-}
-
 static void fail(struct fragment *g, const struct failure *f)
 {
 	if (g->daemon)
@@ -207,8 +189,7 @@ static void tell_ended(struct fragment *g)
 			loop_arm(&g->loop, &g->linger, LINGER_MS);
 		return;
 	}
-	show_console(g);
-	if (g->shown != g->console.total)
+	if (!fragment_talk_show(&g->talk, g->daemon))
 		return; /* see drained */
 	CHANNEL_SEND(g->daemon, part_ended, .vm_id = g->config.vm_id, .index = g->config.self.v, .resets = g->config.resets, .reason = (uint8_t)g->reason,
 		.about = channel_name(about), .what = channel_text(g->what));
@@ -256,29 +237,14 @@ static void step_over(struct fragment *g)
 	}
 }
 
-/* Take the console bytes that other threads left. */
-static void take_news(struct fragment *g)
-{
-	uint8_t bytes[4096];
-	size_t n;
-
-	do {
-		pthread_mutex_lock(&g->lock);
-		n = backlog_read(&g->news, &g->news_taken, bytes, sizeof bytes);
-		g->news_taken += n;
-		pthread_mutex_unlock(&g->lock);
-		backlog_add(&g->console, bytes, n);
-	} while (n);
-	show_console(g);
-}
-
 /* Its last words come before its end: what a guest says in its last millisecond, and why it panicked, is still on its way then. */
 static void hear_out(struct fragment *g)
 {
 	if (g->step == STEP_PREPARE || g->step == STEP_CONNECT || !g->machine || !g->ops->drain)
 		return;
 	g->ops->drain(g->machine);
-	take_news(g);
+	fragment_talk_take(&g->talk);
+	fragment_talk_show(&g->talk, g->daemon);
 }
 
 static void mail_ready(struct loop_watch *w, uint32_t events)
@@ -289,7 +255,8 @@ static void mail_ready(struct loop_watch *w, uint32_t events)
 
 	if (read(w->fd, &count, sizeof count) < 0)
 		return;
-	take_news(g);
+	fragment_talk_take(&g->talk);
+	fragment_talk_show(&g->talk, g->daemon);
 	fragment_gear_report(&g->gear, g->daemon);
 	pthread_mutex_lock(&g->lock);
 	step_done = g->step_done;
@@ -334,8 +301,8 @@ static void on_prepare(struct fragment *g, const uint8_t *body, size_t bytes)
 		memcpy(g->gear_text, in.gear.at, in.gear.bytes);
 	c->flags = in.flags;
 	c->resets = in.resets;
-	backlog_seek(&g->console, in.console_at);
-	g->shown = in.console_at;
+	fragment_talk_seek(&g->talk, CONTROL_CONSOLE_SERIAL, in.console_at);
+	fragment_talk_seek(&g->talk, CONTROL_CONSOLE_HVC, in.hvc_at);
 	g->ops = in.flags & CONTROL_RUN_FAKE ? &fragment_machine_fake : &fragment_machine_real;
 }
 
@@ -448,6 +415,7 @@ static void on_ask_stats(struct fragment *g)
 		stat_memory(g, "memory.resident_max_bytes", "VmHWM");
 		g->ops->stats(g->machine, stat_line, g->daemon);
 		depot_stats(g->config.depot, stat_line, g->daemon);
+		fragment_talk_stats(&g->talk, stat_line, g->daemon);
 	}
 	CHANNEL_SEND(g->daemon, end, );
 }
@@ -463,8 +431,8 @@ static void on_ask_status(struct fragment *g)
 			.vcpus = g->config.node[k].vcpus, .memory = g->config.node[k].memory);
 	CHANNEL_SEND(g->daemon, part_status, .vm_id = g->config.vm_id, .index = g->config.self.v, .state = (uint8_t)g->state, .pid = (uint32_t)getpid(),
 		.age_ms = loop_now_ms() - g->born_ms, .address = channel_text(g->address));
-	g->shown = 0;
-	show_console(g);
+	fragment_talk_begin(&g->talk, true);
+	fragment_talk_show(&g->talk, g->daemon);
 	if (g->state == CONTROL_PART_ENDED)
 		tell_ended(g);
 }
@@ -474,8 +442,12 @@ static void on_keys(struct fragment *g, const uint8_t *body, size_t bytes)
 	bool takes = g->state == CONTROL_PART_STARTED || g->step == STEP_START; /* a guest that is being started may have asked already */
 	struct control_console_in in;
 
-	if (!control_get_console_in(body, bytes, &in) && takes && g->machine)
+	if (control_get_console_in(body, bytes, &in) || !takes || !g->machine)
+		return;
+	if (in.port == CONTROL_CONSOLE_SERIAL)
 		g->ops->console_input(g->machine, in.bytes.at, in.bytes.bytes);
+	else
+		fragment_talk_keys(&g->talk, in.bytes);
 }
 
 static void from_daemon(void *owner, struct channel *c, unsigned id, const uint8_t *body, size_t bytes)
@@ -519,6 +491,9 @@ static void from_daemon(void *owner, struct channel *c, unsigned id, const uint8
 	case CONTROL_console_in:
 		on_keys(g, body, bytes);
 		break;
+	case CONTROL_console_size:
+		fragment_talk_resize(&g->talk, body, bytes);
+		break;
 	default:
 		log_warn("the daemon says what no daemon says (%s)", control_name(id));
 	}
@@ -548,7 +523,7 @@ static void drained(void *owner, struct channel *c)
 {
 	struct fragment *g = owner;
 
-	show_console(g);
+	fragment_talk_show(&g->talk, g->daemon);
 	if (g->state == CONTROL_PART_ENDED && !g->over)
 		tell_ended(g);
 	if (g->over && !channel_queued(c))
@@ -567,7 +542,7 @@ static void listener_ready(struct loop_watch *w, uint32_t events)
 		return;
 	channel_close(g->daemon); /* the newest counts */
 	g->daemon = c;
-	g->shown = g->console.total;
+	fragment_talk_begin(&g->talk, false);
 	loop_disarm(&g->loop, &g->linger);
 }
 
@@ -602,11 +577,10 @@ static void finish(struct fragment *g)
 	if (g->machine)
 		g->ops->close(g->machine);
 	fragment_gear_close(&g->gear);
+	fragment_talk_close(&g->talk);
 	remove_socket(g);
 	channel_finish(g->daemon);
 	loop_close(&g->loop);
-	backlog_fini(&g->console);
-	backlog_fini(&g->news);
 	baggage_free(&g->baggage);
 	for (unsigned k = 0; k < NODES_MAX; k++)
 		free(g->config.node[k].cpuid);
@@ -632,7 +606,8 @@ int fragment_run(const char *node, const char *vm, const char *address, struct f
 	log_init(LOG_INFO, tag);
 	signal(SIGPIPE, SIG_IGN);
 	*g = (struct fragment){.born_ms = loop_now_ms(), .lock = PTHREAD_MUTEX_INITIALIZER,
-		.gear = {.config = &g->config, .wake = wake_up, .owner = g, .lock = PTHREAD_MUTEX_INITIALIZER}, .config.listen_fd = -1, .status_fd = -1};
+		.gear = {.config = &g->config, .wake = wake_up, .owner = g, .lock = PTHREAD_MUTEX_INITIALIZER},
+		.talk = {.config = &g->config, .wake = wake_up, .owner = g, .lock = PTHREAD_MUTEX_INITIALIZER}, .config.listen_fd = -1, .status_fd = -1};
 	err = addr_parse(&a, address, f);
 	if (!err)
 		err = addr_listen(&a, &g->config.listen_fd, f);

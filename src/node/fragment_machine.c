@@ -134,7 +134,7 @@ static int open_aggregate(struct fragment_machine *m, struct mesh *mesh, struct 
 {
 	const struct fragment_config *c = m->config;
 	struct aggregate_config a = {.self = c->self, .nodes = c->nodes, .devices = c->coordinator, .cpuid = &m->cpuid,
-		.gear = &c->gear, .depot = c->depot, .kernel = m->files.kernel,
+		.gear = &c->gear, .depot = c->depot, .porch = c->porch, .kernel = m->files.kernel,
 		.initrd = c->initrd[0] ? c->initrd : m->files.initrd_fd > 0 ? m->files.kernel : NULL, .kernel_fd = m->files.kernel_fd, .initrd_fd = m->files.initrd_fd,
 		.cmdline = m->files.append,
 		.console = on_console, .ended = on_ended, .owner = m};

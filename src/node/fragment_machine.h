@@ -11,6 +11,7 @@
 #include "base/failure.h"
 #include "base/types.h"
 #include "dev/depot.h"
+#include "dev/porch.h"
 #include "net/addr.h"
 #include "proto/stop.h"
 #include "wire/codec.h"
@@ -38,6 +39,7 @@ struct fragment_config {
 	struct wire_blob seed;         /* a read-only disk besides the others, on the coordinator's node; empty: none */
 	struct gear gear;              /* disks and network cards; what their nodes found is known from connect on */
 	struct depot *depot;           /* those of this node, opened; stays the fragment's */
+	struct porch *porch;           /* coordinator's node, else NULL; stays the fragment's */
 	uint32_t flags;                /* enum control_run_flag */
 	int listen_fd;                 /* nonblocking, for the mesh; stays the fragment's */
 };

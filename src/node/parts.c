@@ -15,6 +15,7 @@
 #include "base/quantity.h"
 #include "base/text.h"
 #include "dev/gear.h"
+#include "dev/porch.h"
 #include "node/asks.h"
 #include "node/kept.h"
 #include "node/members.h"
@@ -54,6 +55,16 @@ static void reserve(struct part *p)
 	members_beat(p->daemon);
 }
 
+/* A fragment's own, and those it made beside it, which it cannot remove. */
+static void remove_sockets(const char *path)
+{
+	char stem[RUNDIR_PATH_BYTES];
+
+	unlink(path);
+	snprintf(stem, sizeof stem, "%.*s", (int)(strlen(path) - strlen(".sock")), path);
+	porch_remove(stem);
+}
+
 /* Give everything back, or keep it for the guest that has reset itself; the process is gone. */
 static void forget(struct part *p)
 {
@@ -74,7 +85,7 @@ static void forget(struct part *p)
 		close(p->process.fd);
 	channel_close(p->channel);
 	if (*p->path)
-		unlink(p->path);
+		remove_sockets(p->path);
 	baggage_free(&p->baggage);
 	free(p->gear);
 	free(p);
@@ -490,7 +501,7 @@ static int adopt(struct daemon *d, const char *vm, const char *path)
 	int pid, pidfd, sock, err = spawn_find(path, &pid, &pidfd, &sock);
 
 	if (err) {
-		unlink(path);
+		remove_sockets(path);
 		return 0;
 	}
 	p = part_new(d);

@@ -2,6 +2,7 @@
 #include "node/vms.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,6 +44,16 @@ struct vm *vms_by_id(struct daemon *d, uint64_t id)
 	return vm;
 }
 
+/* The control socket's place (parts.c), which is refused first when it is too long. */
+static void name_sockets(struct vm *vm)
+{
+	char leaf[RUNDIR_PATH_BYTES];
+
+	snprintf(leaf, sizeof leaf, "vms/%.63s", vm->name);
+	if (rundir_path(vm->daemon->root, vm->daemon->name, leaf, vm->sockets, NULL))
+		*vm->sockets = 0;
+}
+
 struct vm *vms_add(struct daemon *d, uint64_t id, const char *name, const char *coordinator)
 {
 	struct vm *vm = calloc(1, sizeof *vm);
@@ -55,6 +66,8 @@ struct vm *vms_add(struct daemon *d, uint64_t id, const char *name, const char *
 	vm->born_ms = loop_now_ms();
 	TEXT_SET(vm->name, name);
 	TEXT_SET(vm->coordinator, coordinator);
+	if (vms_mine(vm))
+		name_sockets(vm);
 	d->vms = vm;
 	return vm;
 }
@@ -71,7 +84,8 @@ void vms_remove(struct vm *vm)
 	loop_disarm(&vm->daemon->loop, &vm->limit);
 	for (unsigned k = 0; k < NODES_MAX; k++)
 		free(vm->part[k].cpuid);
-	backlog_fini(&vm->console);
+	for (unsigned k = 0; k < CONTROL_CONSOLES; k++)
+		backlog_fini(&vm->console[k]);
 	baggage_free(&vm->baggage);
 	furnish_end(vm);
 	free(vm);
@@ -103,7 +117,8 @@ void vms_print(const struct vm *vm, struct channel *to)
 {
 	CHANNEL_SEND(to, vm_line, .vm_id = vm->id, .vm = channel_name(vm->name), .coordinator = channel_name(vm->coordinator), .state = (uint8_t)vm->state,
 		.cpus = vm->cpus, .memory = vm->memory, .age_ms = loop_now_ms() - vm->born_ms, .kernel = vm->kernel, .resets = vm->resets, .reason = (uint8_t)vm->reason,
-		.about = channel_name(vm->about), .what = channel_text(vm->what), .trouble = channel_text(vm->trouble));
+		.about = channel_name(vm->about), .what = channel_text(vm->what), .trouble = channel_text(vm->trouble),
+		.sockets = channel_text(vm->state == CONTROL_VM_ENDED ? "" : vm->sockets));
 	for (unsigned k = 0; k < vm->parts; k++) {
 		const struct vm_part *p = &vm->part[k];
 
@@ -270,6 +285,7 @@ static void take_line(struct daemon *d, const char *from, const struct control_v
 	TEXT_SET(vm->about, in->about.s);
 	TEXT_SET(vm->what, in->what.s);
 	TEXT_SET(vm->trouble, in->trouble.s);
+	TEXT_SET(vm->sockets, in->sockets.s);
 }
 
 static void take_part(struct daemon *d, const char *from, const struct control_part_line *in)

@@ -11,6 +11,7 @@
 #ifndef NODE_VMS_H
 #define NODE_VMS_H
 
+#include "base/rundir.h"
 #include "node/daemon.h"
 #include "node/backlog.h"
 #include "node/baggage.h"
@@ -46,11 +47,12 @@ struct vm {
 	struct vm_part part[NODES_MAX];
 	enum stop_reason reason;
 	char about[NAME_BYTES], what[256];
+	char sockets[RUNDIR_PATH_BYTES]; /* on the coordinator's host, as in vm_line */
 	char trouble[600];       /* the last with a disk or a network card */
 	/* Coordinator only. */
 	struct loop_timer limit; /* of the phase of birth or ending we are in */
 	struct failure failure;  /* of its birth */
-	struct backlog console;
+	struct backlog console[CONTROL_CONSOLES];
 	unsigned resets, quick_resets; /* quick: in a row */
 	uint64_t booted_ms;
 	bool unwanted;           /* somebody has asked for its end: it is not started again */

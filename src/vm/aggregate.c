@@ -286,7 +286,7 @@ static int open_machine(struct aggregate *a, struct failure *f)
 {
 	struct machine_config m = {
 		.topology = a->topology, .vcpus_here = a->c.vcpus[a->c.self.v], .self = a->c.self, .devices = a->c.devices,
-		.gear = a->c.gear, .depot = a->c.depot, .disk_node = a->c.disk_node,
+		.gear = a->c.gear, .depot = a->c.depot, .disk_node = a->c.disk_node, .porch = a->c.porch,
 		.ram = &a->ram, .cpuid = a->c.cpuid, .tsc_khz = a->c.cpuid->tsc_khz,
 		.hooks = {.owner = a, .end = on_machine_end, .console = on_machine_console, .io = on_machine_io, .irq = on_machine_irq, .send = on_machine_send,
 			.free_pages = on_machine_free_pages},

@@ -56,6 +56,7 @@ struct machine_config {
 	node_t self, devices;            /* devices: the node with the devices' registers */
 	const struct gear *gear;         /* disks, and where they are; as in dev/outfit.h */
 	const struct depot *depot;
+	struct porch *porch;
 	const node_t *disk_node;
 	const struct ram *ram;           /* laid out and mapped; outlives the machine */
 	const struct cpuid_table *cpuid; /* the meet of all nodes; read during machine_open only */

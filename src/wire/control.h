@@ -29,8 +29,9 @@
 	M(ask_info, 17, F(name, vm)) \
 	M(ask_run, 18, F(name, vm) F(u32, cpus) F(u64, memory) F(text, place) F(text, kernel) F(text, initrd) F(blob, append) F(u32, flags) \
 		F(blob, file) F(blob, seed) F(blob, gear)) \
-	/* owner: the VM ends when this client goes without console_detach. from: position in the console's stream to begin at (0: all that is kept). */ \
-	M(ask_console, 19, F(name, vm) F(u8, owner) F(u64, from)) \
+	/* owner: the VM ends when this client goes without console_detach. from: position in the console's stream to begin at (0: all that is kept). port: enum \
+	 * control_console. */ \
+	M(ask_console, 19, F(name, vm) F(u8, owner) F(u8, port) F(u64, from)) \
 	/* Press the power button; kill after timeout_ms (0: never, return at once). */ \
 	M(ask_stop, 20, F(name, vm) F(u32, timeout_ms)) \
 	M(ask_kill, 21, F(name, vm)) \
@@ -43,9 +44,10 @@
 	M(node_line, 32, F(name, node) F(text, address) F(u8, state) F(u64, silent_ms) F(u32, cpus) F(u32, cpus_used) F(u64, memory) \
 		F(u64, memory_used) F(u64, rtt_us) F(u64, garbage)) \
 	/* state: enum control_vm_state; reason: enum stop_reason once ended, about: the node it is about. age_ms: since it was asked for. resets: how often \
-	 * its guest has reset itself and was started again. trouble: the last there was with a disk or a network card. */ \
+	 * its guest has reset itself and was started again. trouble: the last there was with a disk or a network card. sockets: where on the \
+	 * coordinator's host programs meet its guest, without what follows the dot (dev/porch.h). */ \
 	M(vm_line, 33, F(u64, vm_id) F(name, vm) F(name, coordinator) F(u8, state) F(u32, cpus) F(u64, memory) F(u64, age_ms) F(text, kernel) \
-		F(u32, resets) F(u8, reason) F(name, about) F(text, what) F(text, trouble)) \
+		F(u32, resets) F(u8, reason) F(name, about) F(text, what) F(text, trouble) F(text, sockets)) \
 	M(part_line, 34, F(u64, vm_id) F(u8, index) F(name, node) F(u64, vcpus) F(u64, memory) F(u8, state) F(u32, pid) F(text, address)) \
 	M(stat_line, 35, F(name, node) F(name, key) F(u64, value)) \
 	/* level: enum control_level. */ \
@@ -53,10 +55,13 @@
 	/* That host's CPUID, as vm/leaves.h packs it. */ \
 	M(check_cpuid, 37, F(name, node) F(blob, leaves)) \
 	M(vm_file, 38, F(blob, file)) \
-	/* The VM's serial console, both directions. at: position in its stream of the first of these bytes; a reader that is too slow misses some. */ \
-	M(console_out, 40, F(u64, at) F(blob, bytes)) \
-	M(console_in, 41, F(blob, bytes)) \
+	/* A console of the VM, both directions. port: enum control_console; at: position in its stream of the first of these bytes; a reader that is too slow misses \
+	 * some. */ \
+	M(console_out, 40, F(u8, port) F(u64, at) F(blob, bytes)) \
+	M(console_in, 41, F(u8, port) F(blob, bytes)) \
 	M(console_detach, 42, ) \
+	/* The size of the client's terminal, for the second console. */ \
+	M(console_size, 44, F(u16, columns) F(u16, rows)) \
 	M(vm_ended, 43, F(u8, reason) F(name, about) F(text, what)) \
 	\
 	/* First between daemons, both ways. address: where it listens; incarnation: random per start of the daemon; lent: as --lend. */ \
@@ -78,9 +83,9 @@
 	\
 	/* Birth of a VM: the coordinator's daemon to each daemon, and each daemon to its fragment. First what the whole VM is: one part_prepare, then \
 	 * one part_layout a node; the last of them sets it going. index: the receiver's node_t. vcpus: a bit each. console_at: position in the VM's \
-	 * console at which this guest's begins. file, seed: to the coordinator's own part only. */ \
+	 * console at which this guest's begins, hvc_at: the same of the second. file, seed: to the coordinator's own part only. */ \
 	M(part_prepare, 80, F(u64, vm_id) F(name, vm) F(name, coordinator) F(u8, coordinator_index) F(u8, index) F(u8, nodes) F(u32, cpus) F(u64, memory) \
-		F(text, kernel) F(text, initrd) F(blob, append) F(u32, flags) F(u32, resets) F(u64, console_at) F(blob, file) \
+		F(text, kernel) F(text, initrd) F(blob, append) F(u32, flags) F(u32, resets) F(u64, console_at) F(u64, hvc_at) F(blob, file) \
 		F(blob, seed) F(blob, gear)) \
 	M(part_layout, 81, F(u64, vm_id) F(u8, of) F(name, node) F(u64, vcpus) F(u64, memory)) \
 	/* Reserved, and its fragment listens there for the others. cpuid: what that node's KVM offers, as vm/ packs it. */ \
@@ -126,6 +131,7 @@ enum control_vm_state { CONTROL_VM_STARTING, CONTROL_VM_RUNNING, CONTROL_VM_STOP
 enum control_part_state {
 	CONTROL_PART_ASKED, CONTROL_PART_READY, CONTROL_PART_MESHED, CONTROL_PART_STARTED, CONTROL_PART_ENDED, CONTROL_PART_STATES
 };
+enum control_console { CONTROL_CONSOLE_SERIAL, CONTROL_CONSOLE_HVC, CONTROL_CONSOLES };
 enum control_level { CONTROL_OK, CONTROL_WARN, CONTROL_FAIL, CONTROL_LEVELS };
 
 #define WIRE_PREFIX control

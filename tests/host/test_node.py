@@ -12,6 +12,7 @@ import os
 import pty
 import signal
 import socket
+import stat
 import struct
 import sys
 
@@ -134,6 +135,10 @@ def console(c):
         read_until(p, b"fake guest")
     type_in(far, "hello\r")
     read_until(near, b"hello")
+    agent = json.loads(c.ok("info", "v1", "--json", "--node", "B"))["agent_socket"]
+    mode = os.stat(agent).st_mode
+    check(stat.S_ISSOCK(mode) and mode & 0o777 == 0o600, f"the agent's socket is for the daemon's user only: {mode:o}")
+    c.refused(2, "no console", "console", "v1", "--port", "tty9", "--node", "A")
     type_in(near, "flood\r")
     for p in (far, near):
         read_until(p, b"%08x" % 16383)
