@@ -271,7 +271,7 @@ static int full_tmpfs(void)
 	struct disk_rig *r;
 	int err;
 
-	if ((unshare(CLONE_NEWNS) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
 		mount("none", "/tmp", "tmpfs", 0, "size=128k") < 0)
 		return 77;
 	r = disk_rig_new("/tmp", IMAGE);
@@ -303,7 +303,7 @@ TEST(disk_survives_a_full_file_system)
 	int code = in_child(full_tmpfs);
 
 	if (code == 77)
-		SKIP("no mount namespace for a tiny tmpfs here");
+		SKIP("no mount namespace for a tiny tmpfs here (not root)");
 	CHECK_EQ(code, 0);
 }
 
