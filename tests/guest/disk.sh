@@ -72,5 +72,6 @@ echo "disk.sh: $waits waits for memory by the servers, $faults remote faults of 
 [ $((100 * sent)) -le $((105 * data)) ] || fail 'the data travelled more than once'
 [ $((10 * bells)) -ge $((9 * requests)) ] || fail 'doorbells were delegated'
 [ $((20 * waits)) -le "$requests" ] || fail 'more than one request in twenty waited for a page'
-[ "$faults" -le "$requests" ] || fail 'more than one remote fault a request'
+# CPU 0 keeps the guest's time, in pages that any other CPU looks at: only alone it has nothing to share.
+[ "$alone" != 0 ] || [ "$faults" -le "$requests" ] || fail 'more than one remote fault a request'
 echo "disk.sh: ok, $nodes nodes, the disk on $disk_node"
