@@ -29,8 +29,10 @@ struct raw {
 	int fd;
 	uint64_t file_bytes;  /* at open; what lies between here and the disk's end (less than a block) reads as zeros */
 	bool direct;
-	pthread_mutex_t lock; /* guards the queue */
-	pthread_cond_t bell;
+	pthread_mutex_t lock; /* guards the queue and what flushes share */
+	pthread_cond_t bell, synced;
+	bool syncing;
+	uint64_t syncs, good; /* begun; the last that succeeded */
 	struct disk_request *first, **last;
 	bool stop;
 	unsigned threads;
@@ -176,23 +178,50 @@ static int transfer(struct disk *d, const struct disk_request *r, bool write)
 	return move(d, r, write);
 }
 
-/* D3: the kernel tells a lost write once and then calls the pages clean, so the first failure is remembered here. */
+static int sync_file(struct disk *d)
+{
+	struct raw *w = d->backend;
+
+	while (fdatasync(w->fd) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return 0;
+}
+
+/* D3: the kernel tells a lost write once, to one of those who ask, and then calls the pages clean. So one asks at a time, on behalf of all who came before it began, and
+ * the first failure is remembered. */
 static int flush(struct disk *d)
 {
 	struct raw *w = d->backend;
+	uint64_t need;
 	int err = 0;
 
 	if (d->config.cache == DISK_UNSAFE || d->config.readonly)
 		return 0;
-	while (fdatasync(w->fd) < 0)
-		if (errno != EINTR) {
-			err = -errno;
-			break;
-		}
-	if (err && !atomic_exchange(&d->lost, true))
-		disk_backend_trouble(d, err, "disk %s: what the guest wrote could not be made durable (%s): some of it may be lost, and flushes fail from now on", d->path,
-			strerror(-err));
-	return atomic_load(&d->lost) ? (err ? err : -EIO) : 0;
+	pthread_mutex_lock(&w->lock);
+	need = w->syncs + 1; /* one that has not begun yet */
+	while (w->syncing)
+		pthread_cond_wait(&w->synced, &w->lock);
+	if (!atomic_load(&d->lost) && w->good < need) {
+		w->syncing = true;
+		need = ++w->syncs;
+		pthread_mutex_unlock(&w->lock);
+		err = sync_file(d);
+		if (err)
+			disk_backend_trouble(d, err, "disk %s: what the guest wrote could not be made durable (%s): some of it may be lost, and flushes fail from now on",
+				d->path, strerror(-err));
+		pthread_mutex_lock(&w->lock);
+		w->syncing = false;
+		if (err)
+			atomic_store(&d->lost, true);
+		else
+			w->good = need;
+		pthread_cond_broadcast(&w->synced);
+	}
+	if (!err && atomic_load(&d->lost))
+		err = -EIO;
+	pthread_mutex_unlock(&w->lock);
+	return err;
 }
 
 static int allocate(struct disk *d, int mode, const struct disk_request *r)
@@ -301,6 +330,7 @@ static void raw_close(struct disk *d)
 	for (unsigned i = 0; i < w->threads; i++)
 		pthread_join(w->thread[i], NULL);
 	pthread_cond_destroy(&w->bell);
+	pthread_cond_destroy(&w->synced);
 	pthread_mutex_destroy(&w->lock);
 	close(w->fd);
 	free(w);
@@ -444,6 +474,7 @@ int disk_raw_open(struct disk *d, struct failure *f)
 	w->last = &w->first;
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->bell, NULL);
+	pthread_cond_init(&w->synced, NULL);
 	d->ops = &ops;
 	d->backend = w;
 	d->block = DISK_SECTOR;

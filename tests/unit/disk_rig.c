@@ -24,6 +24,7 @@ static void on_done(struct disk_request *q, int err)
 	pthread_mutex_lock(&r->lock);
 	r->done++;
 	r->err = err;
+	r->failed += err != 0;
 	pthread_cond_signal(&r->bell);
 	pthread_mutex_unlock(&r->lock);
 }

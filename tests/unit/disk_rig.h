@@ -14,7 +14,7 @@ struct disk_rig {
 	struct failure f;
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t bell;
-	unsigned done, troubles;
+	unsigned done, failed, troubles;
 	int err;
 	char trouble[512];
 	uint8_t *buffer;

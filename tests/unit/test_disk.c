@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -19,6 +20,8 @@
 #include <unistd.h>
 
 static atomic_int syncs, sync_errno;
+static atomic_bool held; /* each fdatasync says begun and waits for go */
+static sem_t begun, go;
 static uint8_t synced_byte; /* what the file began with when it was last made durable */
 
 int fdatasync(int fd)
@@ -26,6 +29,11 @@ int fdatasync(int fd)
 	int err = atomic_load(&sync_errno);
 
 	atomic_fetch_add(&syncs, 1);
+	if (atomic_load(&held)) {
+		sem_post(&begun);
+		sem_wait(&go);
+		err = atomic_load(&sync_errno);
+	}
 	if (pread(fd, &synced_byte, 1, 0) != 1)
 		synced_byte = 0;
 	errno = err;
@@ -200,6 +208,63 @@ TEST(disk_does_not_forget_a_failed_flush)
 	CHECK_EQ(disk_rig_ask(r, DISK_WRITE, 0, 512), 0);
 	CHECK_EQ(disk_rig_ask(r, DISK_READ, 0, 512), 0);
 	CHECK_EQ(r->troubles, 2); /* once an errno */
+	disk_rig_free(r);
+}
+
+/* The first flush is under way, two more wait for it. */
+static void hold_three(struct disk_rig *r, struct disk_request q[3])
+{
+	syncs_forget();
+	sem_init(&begun, 0, 0);
+	sem_init(&go, 0, 0);
+	atomic_store(&held, true);
+	for (unsigned i = 0; i < 3; i++) {
+		q[i] = (struct disk_request){.op = DISK_FLUSH, .done = r->on_done, .user = r};
+		if (disk_submit(r->d, &q[i]))
+			abort();
+		if (i == 0)
+			sem_wait(&begun);
+	}
+	/* requests are taken in turn: when this one has ended, both others have been taken by threads that wait, or are about to */
+	if (disk_rig_ask(r, DISK_READ, 0, 512))
+		abort();
+}
+
+TEST(disk_flushes_together_what_waits)
+{
+	int least = 3;
+
+	/* the first, which had begun before the others came, and one for both; or one each, when the last was late */
+	for (unsigned i = 0; i < 200 && least > 2; i++) {
+		struct disk_rig *r = disk_rig_new("/tmp", IMAGE);
+		struct disk_request q[3];
+
+		CHECK_EQ(disk_rig_open(r, &(struct disk_config){.threads = 4}), 0);
+		hold_three(r, q);
+		atomic_store(&held, false);
+		sem_post(&go);
+		disk_rig_wait(r, 4);
+		CHECK_EQ(r->failed, 0);
+		CHECK(atomic_load(&syncs) >= 2 && atomic_load(&syncs) <= 3);
+		least = atomic_load(&syncs) < least ? atomic_load(&syncs) : least;
+		disk_rig_free(r);
+	}
+	CHECK_EQ(least, 2);
+}
+
+TEST(disk_fails_every_flush_that_waited_for_a_failed_one)
+{
+	struct disk_rig *r = disk_rig_new("/tmp", IMAGE);
+	struct disk_request q[3];
+
+	CHECK_EQ(disk_rig_open(r, &(struct disk_config){.threads = 4}), 0);
+	hold_three(r, q);
+	atomic_store(&sync_errno, EIO);
+	atomic_store(&held, false);
+	sem_post(&go);
+	disk_rig_wait(r, 4);
+	CHECK_EQ(r->failed, 3);
+	CHECK_EQ(atomic_load(&syncs), 1);
 	disk_rig_free(r);
 }
 
