@@ -162,8 +162,6 @@ static const int allowed[] = {
 
 /* With a condition on one argument. */
 static const struct { int call; struct scmp_arg_cmp when; } allowed_when[] = {
-	{SCMP_SYS(ioctl), {1, SCMP_CMP_MASKED_EQ, _IOC_TYPEMASK << _IOC_TYPESHIFT, KVMIO << _IOC_TYPESHIFT}},
-	{SCMP_SYS(ioctl), {1, SCMP_CMP_MASKED_EQ, _IOC_TYPEMASK << _IOC_TYPESHIFT, UFFDIO << _IOC_TYPESHIFT}},
 	{SCMP_SYS(mmap), {2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0}},
 	{SCMP_SYS(mprotect), {2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0}},
 	{SCMP_SYS(clone), {0, SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD}},
@@ -173,6 +171,13 @@ static const struct { int call; struct scmp_arg_cmp when; } allowed_when[] = {
 	{SCMP_SYS(fcntl), {1, SCMP_CMP_EQ, F_SETFL, 0}},
 	{SCMP_SYS(fcntl), {1, SCMP_CMP_EQ, F_SETFD, 0}},
 	{SCMP_SYS(fcntl), {1, SCMP_CMP_EQ, F_DUPFD_CLOEXEC, 0}},
+};
+
+/* Of a running machine: nothing that makes vCPUs, memory slots or devices, or switches abilities on. */
+static const unsigned long allowed_ioctls[] = {
+	KVM_RUN, KVM_SIGNAL_MSI, KVM_GET_REGS, KVM_SET_REGS, KVM_GET_SREGS, KVM_SET_SREGS, KVM_GET_MP_STATE, KVM_SET_MP_STATE, KVM_SET_GUEST_DEBUG,
+	KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS, KVM_GET_LAPIC, KVM_SET_LAPIC, KVM_GET_MSRS, KVM_SET_MSRS, KVM_GET_TSC_KHZ, KVM_GET_DEVICE_ATTR,
+	KVM_SET_DEVICE_ATTR, KVM_SET_GSI_ROUTING, UFFDIO_COPY, UFFDIO_ZEROPAGE, UFFDIO_WRITEPROTECT, UFFDIO_WAKE,
 };
 
 /* Looked for by libc where it can do without. clone3 keeps its flags in memory, where no filter sees them; libc then takes clone. */
@@ -190,6 +195,11 @@ static int list_calls(scmp_filter_ctx ctx)
 		err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[k], 0);
 	for (unsigned k = 0; k < ARRAY_LEN(allowed_when) && !err; k++)
 		err = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, allowed_when[k].call, 1, &allowed_when[k].when);
+	for (unsigned k = 0; k < ARRAY_LEN(allowed_ioctls) && !err; k++) {
+		const struct scmp_arg_cmp request = {1, SCMP_CMP_EQ, allowed_ioctls[k], 0};
+
+		err = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, &request);
+	}
 	for (unsigned k = 0; k < ARRAY_LEN(denied) && !err; k++)
 		err = seccomp_rule_add(ctx, SCMP_ACT_ERRNO((unsigned)denied[k].err), denied[k].call, 0);
 	if (!err)
@@ -211,25 +221,30 @@ static int filter_calls(struct failure *f)
 
 /* The end. */
 
-static size_t put_number(char *to, unsigned n)
+static size_t put_number(char *to, unsigned long n, unsigned base)
 {
-	size_t digits = n > 9 ? put_number(to, n / 10) : 0;
+	size_t digits = n >= base ? put_number(to, n / base, base) : 0;
 
-	to[digits] = (char)('0' + n % 10);
+	to[digits] = "0123456789abcdef"[n % base];
 	return digits + 1;
 }
 
-/* Any thread, in the middle of anything: only writes, then dies of the same signal, which has its default again (SA_RESETHAND). */
+/* Any thread, in the middle of anything: only writes, then dies of the same signal, which has its default again (SA_RESETHAND). The second argument is an ioctl's
+ * request. */
 static void trapped(int sig, siginfo_t *info, void *context)
 {
-	char text[64] = "", *at = stpcpy(text, name_prefix);
-	static const char said[] = "killed by its sandbox, system call ";
+	static const char said[] = "killed by its sandbox, system call ", with[] = " (second argument 0x";
+	char text[128] = "", *at = stpcpy(text, name_prefix);
 
-	at += put_number(at, (unsigned)info->si_syscall);
-	if (write(SANDBOX_NAME_FD, text, (size_t)(at - text)) < 0 || write(STDERR_FILENO, said, sizeof said - 1) < 0)
+	at += put_number(at, (unsigned)info->si_syscall, 10);
+	if (write(SANDBOX_NAME_FD, text, (size_t)(at - text)) < 0)
 		goto out; /* it dies without having told */
-	*at++ = '\n';
-	if (write(STDERR_FILENO, text + sizeof name_prefix - 1, (size_t)(at - text) - (sizeof name_prefix - 1)) < 0)
+	at = stpcpy(text, said);
+	at += put_number(at, (unsigned)info->si_syscall, 10);
+	at = stpcpy(at, with);
+	at += put_number(at, (unsigned long)((const ucontext_t *)context)->uc_mcontext.gregs[REG_RSI], 16);
+	at = stpcpy(at, ")\n");
+	if (write(STDERR_FILENO, text, (size_t)(at - text)) < 0)
 		goto out;
 out:
 	syscall(SYS_tgkill, getpid(), gettid(), sig);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <linux/kvm.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -35,6 +36,8 @@ static const struct forbidden cases[] = {
 	{"memory with code in it", SYS_mmap, 0, PAGE_BYTES, PROT_READ | PROT_EXEC},
 	{"memory that becomes code", SYS_mprotect, 0, PAGE_BYTES, PROT_EXEC},
 	{"a terminal's input", SYS_ioctl, 0, TIOCSTI, 0},
+	{"another vCPU", SYS_ioctl, 0, KVM_CREATE_VCPU, 0},
+	{"another memory slot", SYS_ioctl, 0, KVM_SET_USER_MEMORY_REGION, 0},
 	{"another handler", SYS_rt_sigaction, SIGSYS, 0, 0},
 	{"being dumpable", SYS_prctl, PR_SET_DUMPABLE, 1, 0},
 	{"removing a file", SYS_unlinkat, AT_FDCWD, 0, 0},
