@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/ensure.h"
@@ -52,7 +51,6 @@ struct fragment {
 	struct fragment_talk talk;
 	bool over;                         /* its end has been told, or nobody is there to be told */
 	int status_fd;                     /* /proc/self/status */
-	bool locked;                       /* see sandbox.h */
 
 	enum step step;                    /* running on the step thread */
 	pthread_t thread;
@@ -199,10 +197,7 @@ static void tell_ended(struct fragment *g)
 /* All it needs is open now, and no guest has run. */
 static int lock_up(struct fragment *g)
 {
-	int err = g->config.flags & CONTROL_RUN_NO_SANDBOX ? 0 : sandbox_lock(g->config.vm_id, &g->step_failure);
-
-	g->locked = !err && !(g->config.flags & CONTROL_RUN_NO_SANDBOX) && sandbox_locks();
-	return err;
+	return g->config.flags & CONTROL_RUN_NO_SANDBOX ? 0 : sandbox_lock(g->config.vm_id, &g->step_failure);
 }
 
 static void step_over(struct fragment *g)
@@ -560,16 +555,6 @@ static int open_control(struct fragment *g, struct failure *f)
 	return 0;
 }
 
-/* A socket that nobody will clean up goes with us; out of reach of the sandbox it stays for the next daemon of this node. */
-static void remove_socket(struct fragment *g)
-{
-	struct sockaddr_un a;
-	socklen_t n = sizeof a;
-
-	if (!g->daemon && !g->locked && getsockname(SPAWN_CONTROL_FD, (struct sockaddr *)&a, &n) == 0 && n > offsetof(struct sockaddr_un, sun_path))
-		unlink(a.sun_path);
-}
-
 static void finish(struct fragment *g)
 {
 	alarm(CLOSE_S);
@@ -578,7 +563,6 @@ static void finish(struct fragment *g)
 		g->ops->close(g->machine);
 	fragment_gear_close(&g->gear);
 	fragment_talk_close(&g->talk);
-	remove_socket(g);
 	channel_finish(g->daemon);
 	loop_close(&g->loop);
 	baggage_free(&g->baggage);
