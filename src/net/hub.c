@@ -3,12 +3,12 @@
 
 #include "base/ensure.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "net/link.h"
 #include "wire/peer.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -271,16 +271,14 @@ static int hub_adopt(struct hub *h)
 	return 0;
 }
 
-/* Signals are for the threads that run vCPUs and for main. */
 static int hub_start(struct hub *h)
 {
-	sigset_t all, before;
+	sigset_t before;
 	int err;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
+	thread_block(&before, 0);
 	err = -pthread_create(&h->thread, NULL, hub_thread, h);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	thread_unblock(&before);
 	h->started = !err;
 	return err;
 }
