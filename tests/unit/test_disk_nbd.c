@@ -7,6 +7,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -100,6 +103,19 @@ TEST(disk_of_another_format_belongs_to_one_writer)
 	disk_rig_free(r);
 }
 
+/* Its socket has a name before it listens. */
+static bool answers(const char *path)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool yes;
+
+	snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
+	yes = connect(s, (struct sockaddr *)&a, sizeof a) == 0;
+	close(s);
+	return yes;
+}
+
 /* A server of the test's own, for the rig's file as raw bytes; its process. URI: into uri. */
 static pid_t serve(struct disk_rig *r, const char *option, char uri[128])
 {
@@ -110,10 +126,11 @@ static pid_t serve(struct disk_rig *r, const char *option, char uri[128])
 	snprintf(uri, 128, "nbd+unix:///?socket=%s", path);
 	pid = fork();
 	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		execlp("qemu-nbd", "qemu-nbd", "-f", "raw", "-t", "-k", path, option, r->path, NULL);
 		_exit(127);
 	}
-	while (access(path, F_OK) < 0 && waitpid(pid, NULL, WNOHANG) == 0)
+	while (!answers(path) && waitpid(pid, NULL, WNOHANG) == 0)
 		usleep(1000);
 	return pid;
 }
