@@ -68,7 +68,7 @@ static void print_verb(enum option_verb v)
 {
 	const struct verb_spec *s = options_verb(v);
 
-	printf("tessera %s%s%s [OPTION...]: %s\n\n", s->name, s->operand ? " " : "", s->operand ? s->operand : "", s->summary);
+	printf("tessera %s%s%s [OPTION...]%s: %s\n\n", s->name, s->operand ? " " : "", s->operand ? s->operand : "", s->passes ? " [-- WORD...]" : "", s->summary);
 	print_filled(s->text, 0);
 	putchar('\n');
 	for (unsigned k = 0; k < OPTIONS; k++)
@@ -141,7 +141,7 @@ static void man_verb(enum option_verb v)
 {
 	const struct verb_spec *s = options_verb(v);
 
-	printf(".SS tessera %s%s%s\n", s->name, s->operand ? " " : "", s->operand ? s->operand : "");
+	printf(".SS tessera %s%s%s%s\n", s->name, s->operand ? " " : "", s->operand ? s->operand : "", s->passes ? " [\\-\\- WORD...]" : "");
 	roff(s->text);
 	for (unsigned k = 0; k < OPTIONS; k++)
 		if (has(v, k))

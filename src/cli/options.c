@@ -8,7 +8,7 @@
 
 #define ON(verb) (1u << VERB_##verb)
 
-enum { CLIENTS = ON(RUN) | ON(LS) | ON(INFO) | ON(STATS) | ON(TOP) | ON(CONSOLE) | ON(STOP) | ON(KILL) | ON(DOCTOR) | ON(QUIT), LEND_CPUS_MAX = 1024 };
+enum { CLIENTS = ON(RUN) | ON(LS) | ON(INFO) | ON(STATS) | ON(TOP) | ON(CONSOLE) | ON(SSH) | ON(STOP) | ON(KILL) | ON(DOCTOR) | ON(QUIT), LEND_CPUS_MAX = 1024 };
 
 static const struct option_spec options[OPTIONS] = {
 	[OPTION_NAME] = {"name", "NAME", "Name of this node (default: the host's name), or of the VM.", ON(NODE) | ON(RUN) | ON(IMAGE_SEED)},
@@ -77,6 +77,7 @@ static const struct option_spec options[OPTIONS] = {
 	[OPTION_UNSAFE_MMU] = {"unsafe-mmu", NULL, "Run on hosts whose KVM cannot run a stock kernel, or is wrong for VMs that span nodes.", ON(RUN), .hidden = true},
 	[OPTION_NO_SANDBOX] = {"no-sandbox", NULL, "Do not lock up the processes that hold the VM, so that they can be debugged. Then a guest that takes over one has "
 		"this host: not for guests you do not trust.", ON(RUN)},
+	[OPTION_USER] = {"user", "NAME", "The guest's user. Default: debian, whom the seed of --ssh-key makes in an image of Debian.", ON(SSH), .client = true},
 	[OPTION_FAKE] = {"fake", NULL, "No guest, only what surrounds it.", ON(RUN), .hidden = true},
 };
 
@@ -100,6 +101,8 @@ static const struct verb_spec verbs[VERBS] = {
 		"one picture after the other."},
 	[VERB_CONSOLE] = {"console", "VM", "attach to a VM's console", "Shows the console's last 64 KiB and what follows, and passes keys. Detach with ^]. "
 		"Several clients may be attached."},
+	[VERB_SSH] = {"ssh", "VM", "log in to a VM", "Starts this host's ssh program, at the first port that --net user,forward=tcp:PORT:22 passes on to the VM. What "
+		"follows -- is ssh's: a command for the guest, say. ssh remembers the guest's key under the name tessera-VM. The exit status is ssh's.", .passes = true},
 	[VERB_STOP] = {"stop", "VM", "press a VM's power button",
 		"Presses the ACPI power button and waits for the guest to switch itself off (exit status 0); kills the VM when it does not within --timeout "
 		"(exit status 14, saying so). Of a VM that ends otherwise meanwhile the exit status is that of run. A guest that resets itself instead is not started again."},
@@ -231,6 +234,11 @@ int options_read(struct options *o, int argc, char **argv, struct failure *f)
 			o->operand = verbs[o->verb].name;
 			o->verb = VERB_HELP;
 			return 0;
+		}
+		if (strcmp(arg, "--") == 0 && verbs[o->verb].passes) {
+			o->rest = argv + k + 1;
+			o->rests = (unsigned)(argc - k - 1);
+			break;
 		}
 		if (arg[0] == '-') {
 			int err = read_option(o, &k, argc, argv, f);

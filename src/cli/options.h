@@ -10,12 +10,13 @@ enum option_id {
 	OPTION_NAME, OPTION_NODE, OPTION_RUN_DIR, OPTION_LISTEN, OPTION_LEND, OPTION_JOIN, OPTION_INSECURE, OPTION_CPUS, OPTION_MEMORY, OPTION_PLACE,
 	OPTION_KERNEL, OPTION_INITRD, OPTION_APPEND, OPTION_DISK, OPTION_NET, OPTION_PORT, OPTION_DETACH, OPTION_NO_REBOOT, OPTION_JSON, OPTION_WATCH, OPTION_ONCE,
 	OPTION_ALL, OPTION_TIMEOUT, OPTION_FORCE, OPTION_KILL_VMS, OPTION_MAN, OPTION_COMPLETION, OPTION_RELEASE, OPTION_PACKAGE, OPTION_OUTPUT, OPTION_SIZE,
-	OPTION_MIRROR, OPTION_HOSTNAME, OPTION_SSH_KEY, OPTION_USER_DATA, OPTION_FILE, OPTION_YAML, OPTION_UNSAFE_MMU, OPTION_NO_SANDBOX, OPTION_FAKE,
+	OPTION_MIRROR, OPTION_HOSTNAME, OPTION_SSH_KEY, OPTION_USER_DATA, OPTION_FILE, OPTION_YAML, OPTION_UNSAFE_MMU, OPTION_NO_SANDBOX, OPTION_USER, OPTION_FAKE,
 	OPTIONS
 };
 
 enum option_verb {
-	VERB_NODE, VERB_RUN, VERB_LS, VERB_INFO, VERB_STATS, VERB_TOP, VERB_CONSOLE, VERB_STOP, VERB_KILL, VERB_DOCTOR, VERB_QUIT, VERB_IMAGE_BUILD, VERB_IMAGE_INFO,
+	VERB_NODE, VERB_RUN, VERB_LS, VERB_INFO, VERB_STATS, VERB_TOP, VERB_CONSOLE, VERB_SSH, VERB_STOP, VERB_KILL, VERB_DOCTOR, VERB_QUIT,
+	VERB_IMAGE_BUILD, VERB_IMAGE_INFO,
 	VERB_IMAGE_SEED, VERB_VERSION, VERB_HELP,
 	VERBS
 };
@@ -39,6 +40,7 @@ struct verb_spec {
 	const char *operand;    /* "VM", "[VERB]", NULL: takes none */
 	const char *summary;    /* a line */
 	const char *text;       /* a paragraph for the man page */
+	bool passes;            /* takes "-- WORD...", for a program it starts */
 };
 
 const struct option_spec *options_spec(enum option_id id);
@@ -48,6 +50,8 @@ struct options {
 	enum option_verb verb;
 	const char *operand;            /* NULL: none */
 	const char *value[OPTIONS];     /* NULL: not given; flags: ""; the first one where it repeats */
+	char *const *rest;              /* what follows "--" */
+	unsigned rests;
 	unsigned repeats;               /* use options_each() */
 	struct options_repeat { enum option_id id; const char *value; } repeat[OPTIONS_REPEATS_MAX];
 };

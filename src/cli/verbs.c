@@ -11,6 +11,7 @@
 #include "cli/quit.h"
 #include "cli/report.h"
 #include "cli/run.h"
+#include "cli/ssh.h"
 #include "cli/stats.h"
 #include "cli/top.h"
 #include "wire/codec.h"
@@ -35,6 +36,8 @@ int verbs_run(const struct options *o, const struct verbs_host *host)
 		return run_verb(o);
 	case VERB_CONSOLE:
 		return console_verb(o);
+	case VERB_SSH:
+		return ssh_verb(o);
 	case VERB_STOP:
 		return run_stop(o);
 	case VERB_KILL:

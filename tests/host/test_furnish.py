@@ -255,10 +255,40 @@ def user_networking_survives_resets(c):
         check(p.returncode == 0, "to its end")
 
 
+def ssh_finds_the_guest(c):
+    """A program called ssh that tells how it was called stands in for the real one."""
+    c.up("A", "B")
+    folder = os.path.join(c.root, "bin")
+    os.makedirs(folder)
+    with open(os.path.join(folder, "ssh"), "w", encoding="ascii") as f:
+        f.write('#!/bin/sh\necho "$@"\nexit 7\n')
+    os.chmod(f.name, 0o755)
+    c.env["PATH"] = folder + ":" + c.env["PATH"]
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    start(c, "v1")
+    done = c.run("ssh", "v1", "--node", "A")
+    check(done.returncode == 3 and "forward=tcp:PORT:22" in done.stderr, f"without a card: {done.returncode} {done.stderr}")
+    done = c.run("ssh", "v2", "--node", "A", "--json")
+    check(done.returncode == 3 and "error" in json.loads(done.stdout), "no such VM")
+    c.ok("kill", "v1", "--node", "A")
+    for where, words in (("A", "127.0.0.1"), ("B", "127.0.0.1")): # all nodes are on this host
+        done = c.run(*RUN, "--name", "v1", "--place", "A:1,B:1", "--net", f"user,node={where},forward=udp:{port}:22,forward=tcp:{port}:22")
+        if "passt" in done.stderr:
+            raise Skipped(done.stderr.strip())
+        check(done.returncode == 0, done.stderr)
+        done = c.run("ssh", "v1", "--node", "A", "--user", "root", "--", "uname", "-r")
+        check(done.returncode == 7, f"its exit status is ours: {done.returncode} {done.stderr}")
+        check(done.stdout.split() == ["-p", str(port), "-o", "HostKeyAlias=tessera-v1", "-o", "StrictHostKeyChecking=accept-new", f"root@{words}", "uname", "-r"],
+              f"how ssh was called: {done.stdout}")
+        c.ok("kill", "v1", "--node", "A")
+
+
 TESTS = {f.__name__: f for f in (disks_are_opened_on_their_node, a_reset_keeps_them, user_networking_survives_resets, a_seed_is_a_disk_of_the_first_node, paths_are_the_clients, what_cannot_be_is_refused,
 	read_only_disks_are_shared_and_others_are_not,
                                  a_disk_is_free_when_its_vm_ends, daemons_may_be_replaced, other_formats_have_a_reader, trouble_reaches_who_cares,
-                                 	user_networking_forwards_ports)}
+                                 	user_networking_forwards_ports, ssh_finds_the_guest)}
 
 if __name__ == "__main__":
     main(TESTS, sys.argv)
