@@ -207,8 +207,8 @@ static bool deliver(struct nic *n, const uint8_t *frame, size_t bytes)
 	return true;
 }
 
-/* Hand on what has come; false: that is not the language of the other side. */
-static bool deliver_all(struct nic *n)
+/* Returns false when that is not the language of the other side. */
+static bool deliver_frames(struct nic *n)
 {
 	while (n->backend.stream ? n->end - n->begin >= LENGTH_BYTES : n->end > n->begin) {
 		const uint8_t *at = n->input + n->begin;
@@ -227,6 +227,16 @@ static bool deliver_all(struct nic *n)
 	n->end -= n->begin;
 	n->begin = 0;
 	return true;
+}
+
+/* Hand on what has come. */
+static bool deliver_all(struct nic *n)
+{
+	bool good = deliver_frames(n);
+
+	if (n->calls.flush)
+		n->calls.flush(n->calls.user);
+	return good;
 }
 
 /* Some reads, so that the queue and the bell are looked at in between. Returns whether the link still is. */
@@ -337,14 +347,21 @@ int nic_open(struct nic **out, const struct nic_config *c, struct failure *f)
 	return 0;
 }
 
+void nic_stop(struct nic *n)
+{
+	if (!n->started)
+		return;
+	atomic_store(&n->stop, true);
+	wake(n);
+	pthread_join(n->thread, NULL);
+	n->started = false;
+}
+
 void nic_close(struct nic *n)
 {
 	if (!n)
 		return;
-	atomic_store(&n->stop, true);
-	wake(n);
-	if (n->started)
-		pthread_join(n->thread, NULL);
+	nic_stop(n);
 	close(n->backend.fd);
 	close(n->wake);
 	pthread_mutex_destroy(&n->lock);

@@ -58,6 +58,7 @@ struct nic_config {
 struct nic_calls {
 	/* A frame for the guest, its memory good until return. false: cannot take it now; it comes again after nic_resume. */
 	bool (*receive)(void *user, const uint8_t *frame, size_t bytes);
+	void (*flush)(void *user); /* after one or more receive(): nothing more for the moment. May be NULL */
 	void (*link)(void *user, bool up);
 	void (*trouble)(void *user, int err, const char *what); /* one line for a person; NULL: nic_config's */
 	void *user;
@@ -71,6 +72,9 @@ int nic_open(struct nic **out, const struct nic_config *c, struct failure *f) MU
 
 /* Begin to deliver; until then frames wait in the kernel. Once. Opens nothing but an event's descriptor. */
 int nic_start(struct nic *n, const struct nic_calls *calls) MUST_CHECK;
+
+/* No callback runs any more, nor will. Not from a callback. Nothing if it was not started. */
+void nic_stop(struct nic *n);
 
 /* Ends passt, removes the tap interface. Started or not. */
 void nic_close(struct nic *n);

@@ -4,6 +4,7 @@
 #include "dev/virtio_balloon.h"
 #include "dev/virtio_blk.h"
 #include "dev/virtio_console.h"
+#include "dev/virtio_net.h"
 #include "dev/virtio_rng.h"
 
 #include <errno.h>
@@ -12,15 +13,19 @@
 #include <string.h>
 
 /* Numbers of devices in the plane. */
-enum { OUTFIT_RNG, OUTFIT_BALLOON, OUTFIT_DISKS, OUTFIT_CONSOLE = PLANE_DEVICES_MAX - 1 };
+enum { OUTFIT_RNG, OUTFIT_BALLOON, OUTFIT_DISKS, OUTFIT_NICS = OUTFIT_DISKS + GEAR_DISKS_MAX, OUTFIT_CONSOLE = PLANE_DEVICES_MAX - 1 };
+_Static_assert((int)OUTFIT_NICS + (int)GEAR_NICS_MAX <= (int)OUTFIT_CONSOLE, "places for all of them");
+
+enum { USER_MTU = 1500 /* as nic_passt.c says */ };
 
 struct outfit {
 	struct outfit_config c;
 	struct plane *plane;
 	struct virtio_balloon *balloon;
-	unsigned disks;
+	unsigned disks, nics;
 	struct virtio_blk *disk[GEAR_DISKS_MAX];
 	struct virtio_console *console; /* on the devices' node */
+	struct virtio_net *nic[GEAR_NICS_MAX];
 };
 
 static int outfit_open_rng(struct outfit *o)
@@ -92,6 +97,50 @@ static int outfit_open_console(struct outfit *o)
 	return err;
 }
 
+static int link_start(void *link, const struct nic_calls *calls)
+{
+	return nic_start(link, calls);
+}
+
+static void link_stop(void *link)
+{
+	nic_stop(link);
+}
+
+static int link_send(void *link, const struct iovec *iov, unsigned iovs)
+{
+	return nic_send(link, iov, iovs);
+}
+
+static void link_resume(void *link)
+{
+	nic_resume(link);
+}
+
+static int outfit_open_nic(struct outfit *o, unsigned i)
+{
+	const struct gear_nic *g = &o->c.gear->nic[i];
+	struct virtio_net_config c = {.ferry = {.plane = o->plane, .device = OUTFIT_NICS + i, .self = o->c.plane.self, .devices = o->c.plane.devices,
+		.link_node = o->c.nic_node[i]}, .mtu = g->link.kind == NIC_USER ? USER_MTU : 0};
+	node_t node[VIRTIO_QUEUES_MAX] = {0};
+	struct virtio_dev dev;
+	int err;
+
+	if (node_eq(c.ferry.self, c.ferry.link_node))
+		c.ferry.link = (struct ferry_link){.start = link_start, .stop = link_stop, .send = link_send, .resume = link_resume, .link = depot_nic(o->c.depot, i)};
+	memcpy(c.mac, g->mac, sizeof c.mac);
+	c.ferry.pairs = o->c.vcpus < FERRY_PAIRS_MAX ? o->c.vcpus : FERRY_PAIRS_MAX;
+	for (unsigned p = 0; p < c.ferry.pairs; p++)
+		c.ferry.pair_node[p] = o->c.vcpu_node[p * o->c.vcpus / c.ferry.pairs];
+	err = virtio_net_open(&o->nic[i], &c);
+	if (err)
+		return err;
+	o->nics = i + 1;
+	dev = virtio_net_dev(o->nic[i]);
+	virtio_net_nodes(o->nic[i], node);
+	return plane_add(o->plane, c.ferry.device, &dev, node);
+}
+
 static int outfit_open_all(struct outfit *o)
 {
 	int err = plane_open(&o->plane, &o->c.plane);
@@ -104,8 +153,10 @@ static int outfit_open_all(struct outfit *o)
 		err = outfit_open_disk(o, i);
 	if (!err)
 		err = outfit_open_console(o);
+	for (unsigned i = 0; !err && o->c.gear && i < o->c.gear->nics; i++)
+		err = outfit_open_nic(o, i);
 	o->c.gear = NULL;
-	o->c.vcpu_node = o->c.disk_node = NULL;
+	o->c.vcpu_node = o->c.disk_node = o->c.nic_node = NULL;
 	return err;
 }
 
@@ -126,10 +177,21 @@ int outfit_open(struct outfit **out, const struct outfit_config *c, struct failu
 	return 0;
 }
 
+int outfit_start(struct outfit *o, struct failure *f)
+{
+	int err = 0;
+
+	for (unsigned i = 0; i < o->nics && !err; i++)
+		err = virtio_net_start(o->nic[i]);
+	return err ? failure_set(f, err, "free memory and threads on this node", "cannot start a network card: %s", strerror(-err)) : 0;
+}
+
 void outfit_halt(struct outfit *o)
 {
 	if (!o)
 		return;
+	for (unsigned i = 0; i < o->nics; i++)
+		virtio_net_halt(o->nic[i]);
 	plane_halt(o->plane);
 	porch_detach(o->c.porch);
 }
@@ -142,6 +204,8 @@ void outfit_close(struct outfit *o)
 	for (unsigned i = 0; i < o->disks; i++)
 		virtio_blk_close(o->disk[i]);
 	virtio_console_close(o->console);
+	for (unsigned i = 0; i < o->nics; i++)
+		virtio_net_close(o->nic[i]);
 	plane_close(o->plane);
 	virtio_balloon_close(o->balloon);
 	free(o);
@@ -170,6 +234,23 @@ static void outfit_stats_disk(const struct virtio_blk *b, unsigned i, void (*lin
 	line(to, key, s.served);
 }
 
+static void outfit_stats_nic(const struct virtio_net *n, unsigned i, void (*line)(void *to, const char *key, uint64_t value), void *to)
+{
+	struct virtio_net_stats s;
+	char key[NAME_BYTES];
+
+	for (unsigned q = 0; q < 2 * FERRY_PAIRS_MAX; q++) {
+		if (!virtio_net_stats(n, q, &s))
+			continue;
+		snprintf(key, sizeof key, "vnet.%u.%s%u.frames", i, q % 2 ? "tx" : "rx", q / 2);
+		line(to, key, s.frames);
+		snprintf(key, sizeof key, "vnet.%u.%s%u.bytes", i, q % 2 ? "tx" : "rx", q / 2);
+		line(to, key, s.bytes);
+		snprintf(key, sizeof key, "vnet.%u.%s%u.drops", i, q % 2 ? "tx" : "rx", q / 2);
+		line(to, key, s.drops);
+	}
+}
+
 void outfit_stats(struct outfit *o, void (*line)(void *to, const char *key, uint64_t value), void *to)
 {
 	struct plane_stats p;
@@ -181,4 +262,6 @@ void outfit_stats(struct outfit *o, void (*line)(void *to, const char *key, uint
 	line(to, "queue.waits", p.waits);
 	for (unsigned i = 0; i < o->disks; i++)
 		outfit_stats_disk(o->disk[i], i, line, to);
+	for (unsigned i = 0; i < o->nics; i++)
+		outfit_stats_nic(o->nic[i], i, line, to);
 }

@@ -252,6 +252,15 @@ int plane_send(struct plane *p, node_t to, const uint8_t *frame, size_t bytes)
 	return p->c.send ? p->c.send(p->c.user, to, true, frame, bytes) : -EPIPE;
 }
 
+void plane_changed(struct plane *p, unsigned device)
+{
+	struct plane_function *f = &p->device[device].function;
+
+	ensure(plane_has_functions(p) && plane_dev(p, device));
+	if (f->fn)
+		f->changed(f->fn);
+}
+
 bool plane_bell(struct plane *p, uint64_t addr)
 {
 	for (unsigned i = 0; addr && i < p->here; i++) {

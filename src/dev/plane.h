@@ -29,6 +29,7 @@ struct plane_function {
 	void (*raise)(void *fn, unsigned queue);   /* interrupt the driver for this queue */
 	void (*stopped)(void *fn, unsigned queue); /* ends a plane_stop that said false */
 	void (*broken)(void *fn, unsigned queue);  /* the driver broke the rules in this queue, which is served no more */
+	void (*changed)(void *fn);                 /* the device's configuration has changed: interrupt the driver */
 	void *fn;
 };
 
@@ -73,6 +74,9 @@ void plane_ring(struct plane *p, unsigned device, unsigned queue);
 
 /* For devices: a message to that device on another node. */
 int plane_send(struct plane *p, node_t to, const uint8_t *frame, size_t bytes) MUST_CHECK;
+
+/* For devices, on the devices' node, no lock of theirs held: what config_read shows has changed. */
+void plane_changed(struct plane *p, unsigned device);
 
 /* A vCPU of this node writes there: true when that was the doorbell of a queue served here, which has been rung. */
 bool plane_bell(struct plane *p, uint64_t addr);

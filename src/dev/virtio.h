@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 
 enum { VIRTIO_QUEUES_MAX = 32 };
-enum { VIRTIO_ID_BLK = 2, VIRTIO_ID_CONSOLE = 3, VIRTIO_ID_RNG = 4, VIRTIO_ID_BALLOON = 5, VIRTIO_ID_VSOCK = 19 };
+enum { VIRTIO_ID_NET = 1, VIRTIO_ID_BLK = 2, VIRTIO_ID_CONSOLE = 3, VIRTIO_ID_RNG = 4, VIRTIO_ID_BALLOON = 5, VIRTIO_ID_VSOCK = 19 };
 
 /* Feature bits every device shares; the transport offers them itself (virtio 1.2, 6). */
 enum { VIRTIO_F_INDIRECT_DESC = 28, VIRTIO_F_EVENT_IDX = 29, VIRTIO_F_VERSION_1 = 32 };
@@ -36,6 +36,8 @@ struct virtio_ops {
 
 	/* What follows on the devices' node only, under the bus lock. */
 
+	/* The driver is ready (DRIVER_OK), with these features; its queues are about to be started. */
+	void (*ready)(void *dev, uint64_t features);
 	/* The driver has reset the device: no queue is served, all requests are forgotten. */
 	void (*reset)(void *dev);
 	/* Device-specific configuration, within config_bytes; without these it reads 0, and writes are dropped. */

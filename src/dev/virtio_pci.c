@@ -163,7 +163,7 @@ static void virtio_pci_set_features(struct virtio_pci *v, uint32_t value)
 
 static void virtio_pci_set_status(struct virtio_pci *v, uint8_t value)
 {
-	bool acceptable = !(v->accepted & ~v->offered) && v->accepted & 1ull << VIRTIO_F_VERSION_1;
+	bool acceptable = !(v->accepted & ~v->offered) && v->accepted & 1ull << VIRTIO_F_VERSION_1, readied;
 
 	if (value == 0) {
 		virtio_pci_begin_reset(v);
@@ -174,6 +174,9 @@ static void virtio_pci_set_status(struct virtio_pci *v, uint8_t value)
 		value &= (uint8_t)~STATUS_FEATURES_OK;
 	if (!((v->status | value) & STATUS_FEATURES_OK))
 		value &= (uint8_t)~STATUS_DRIVER_OK;
+	readied = value & ~v->status & STATUS_DRIVER_OK;
+	if (readied && v->dev->ops->ready)
+		v->dev->ops->ready(v->dev->dev, v->accepted);
 	v->status |= value;
 	virtio_pci_update(v);
 }
@@ -479,6 +482,18 @@ static void on_broken(void *fn, unsigned queue)
 	bus_unlock(v->c.bus);
 }
 
+static void on_changed(void *fn)
+{
+	struct virtio_pci *v = fn;
+
+	bus_lock(v->c.bus);
+	if (!v->resetting && v->status & STATUS_DRIVER_OK) {
+		v->isr |= ISR_CONFIG;
+		msix_raise(&v->msix, v->config_vector);
+	}
+	bus_unlock(v->c.bus);
+}
+
 static int virtio_pci_start(struct virtio_pci *v)
 {
 	int err;
@@ -487,7 +502,7 @@ static int virtio_pci_start(struct virtio_pci *v)
 		v->queue[i].v = v;
 		v->queue[i].index = i;
 	}
-	plane_attach(v->c.plane, v->c.device, &(struct plane_function){.raise = on_raise, .stopped = on_stopped, .broken = on_broken, .fn = v});
+	plane_attach(v->c.plane, v->c.device, &(struct plane_function){.raise = on_raise, .stopped = on_stopped, .broken = on_broken, .changed = on_changed, .fn = v});
 	bus_lock(v->c.bus);
 	err = pci_add(v->c.pci, v->c.slot, &v->pci);
 	bus_unlock(v->c.bus);

@@ -152,15 +152,22 @@ int virtq_pop(struct virtq *q, struct virtq_chain *chain)
 	return 1;
 }
 
-void virtq_push(struct virtq *q, const struct virtq_chain *chain, uint32_t written)
+void virtq_push_all(struct virtq *q, const uint16_t *head, const uint32_t *written, unsigned n)
 {
-	uint8_t *at = used_entry(q, q->used_next % q->size);
-
 	if (q->broken)
 		return;
-	__atomic_store_n((uint32_t *)(void *)at, chain->head, __ATOMIC_RELAXED);
-	__atomic_store_n((uint32_t *)(void *)(at + 4), written, __ATOMIC_RELAXED);
-	store16(q->used + USED_IDX, ++q->used_next);
+	for (unsigned i = 0; i < n; i++) {
+		uint8_t *at = used_entry(q, q->used_next++ % q->size);
+
+		__atomic_store_n((uint32_t *)(void *)at, head[i], __ATOMIC_RELAXED);
+		__atomic_store_n((uint32_t *)(void *)(at + 4), written[i], __ATOMIC_RELAXED);
+	}
+	store16(q->used + USED_IDX, q->used_next);
+}
+
+void virtq_push(struct virtq *q, const struct virtq_chain *chain, uint32_t written)
+{
+	virtq_push_all(q, &chain->head, &written, 1);
 }
 
 bool virtq_wants_interrupt(struct virtq *q)

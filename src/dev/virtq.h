@@ -54,6 +54,9 @@ int virtq_pop(struct virtq *q, struct virtq_chain *chain) MUST_CHECK;
 /* Give a request back, having written so many bytes from the start of its writable part. */
 void virtq_push(struct virtq *q, const struct virtq_chain *chain, uint32_t written);
 
+/* Give n requests back as one: the driver sees all of them or none. */
+void virtq_push_all(struct virtq *q, const uint16_t *head, const uint32_t *written, unsigned n);
+
 /* After pushes: does the driver want an interrupt for them? Asked once a batch. */
 bool virtq_wants_interrupt(struct virtq *q);
 

@@ -114,15 +114,30 @@ static void on_ended(void *owner, enum stop_reason reason, node_t about, const c
 	m->calls.ended(m->calls.owner, reason, about, what);
 }
 
-/* Which node has each disk, and that it said what the disk is. */
-static int place_disks(const struct fragment_config *c, struct aggregate_config *a, struct failure *f)
+/* The node of that name, "": of the devices; c->nodes: there is none. */
+static unsigned node_named(const struct fragment_config *c, const char *name)
 {
+	unsigned n = 0;
+
+	while (n < c->nodes && strcmp(*name ? name : c->node[c->coordinator.v].name, c->node[n].name) != 0)
+		n++;
+	return n;
+}
+
+/* Which node has each disk, and that it said what the disk is; and which has each network card. */
+static int place_gear(const struct fragment_config *c, struct aggregate_config *a, struct failure *f)
+{
+	for (unsigned i = 0; i < c->gear.nics; i++) {
+		unsigned n = node_named(c, c->gear.nic[i].node);
+
+		if (n == c->nodes)
+			return failure_set(f, -ENODEV, "run the same version everywhere", "node %s, which has a network card, has no part of the VM", c->gear.nic[i].node);
+		a->nic_node[i].v = (uint8_t)n;
+	}
 	for (unsigned i = 0; i < c->gear.disks; i++) {
 		const struct gear_disk *d = &c->gear.disk[i];
-		unsigned n = 0;
+		unsigned n = node_named(c, d->node);
 
-		while (n < c->nodes && strcmp(d->node[0] ? d->node : c->node[c->coordinator.v].name, c->node[n].name) != 0)
-			n++;
 		if (n == c->nodes || !d->found)
 			return failure_set(f, -ENODEV, "see that node's log", "nothing is known of disk %s on node %s", d->path, d->node);
 		a->disk_node[i].v = (uint8_t)n;
@@ -138,7 +153,7 @@ static int open_aggregate(struct fragment_machine *m, struct mesh *mesh, struct 
 		.initrd = c->initrd[0] ? c->initrd : m->files.initrd_fd > 0 ? m->files.kernel : NULL, .kernel_fd = m->files.kernel_fd, .initrd_fd = m->files.initrd_fd,
 		.cmdline = m->files.append,
 		.console = on_console, .ended = on_ended, .owner = m};
-	int err = place_disks(c, &a, f);
+	int err = place_gear(c, &a, f);
 
 	if (err) {
 		mesh_close(mesh);

@@ -286,7 +286,7 @@ static int open_machine(struct aggregate *a, struct failure *f)
 {
 	struct machine_config m = {
 		.topology = a->topology, .vcpus_here = a->c.vcpus[a->c.self.v], .self = a->c.self, .devices = a->c.devices,
-		.gear = a->c.gear, .depot = a->c.depot, .disk_node = a->c.disk_node, .porch = a->c.porch,
+		.gear = a->c.gear, .depot = a->c.depot, .disk_node = a->c.disk_node, .nic_node = a->c.nic_node, .porch = a->c.porch,
 		.ram = &a->ram, .cpuid = a->c.cpuid, .tsc_khz = a->c.cpuid->tsc_khz,
 		.hooks = {.owner = a, .end = on_machine_end, .console = on_machine_console, .io = on_machine_io, .irq = on_machine_irq, .send = on_machine_send,
 			.free_pages = on_machine_free_pages},
@@ -421,6 +421,8 @@ int aggregate_start(struct aggregate *a, struct failure *f)
 
 	if (!err)
 		err = start_boot(a, f);
+	if (!err)
+		err = outfit_start(machine_outfit(a->machine), f);
 	if (!err)
 		err = machine_start(a->machine, f);
 	pthread_mutex_lock(&a->lock);

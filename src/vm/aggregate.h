@@ -28,10 +28,10 @@ struct aggregate_config {
 	uint64_t vcpus[NODES_MAX];           /* vCPUs placed on each, one bit each; disjoint, together 0 .. n-1 */
 	const struct cpuid_table *cpuid;     /* the meet of all nodes; read during open */
 	int page_fd[NODES_MAX], bus_fd[NODES_MAX], io_fd[NODES_MAX]; /* from net/mesh.h; owned from the call on */
-	const struct gear *gear;             /* the VM's disks, as all nodes know them; read during open; NULL: none */
+	const struct gear *gear;             /* the VM's disks and network cards, as all nodes know them; read during open; NULL: none */
 	const struct depot *depot;           /* this node's backends of them; outlives the aggregate */
 	struct porch *porch;                 /* the same on node 'devices': who is at the guest's other console and its agent; may be NULL */
-	node_t disk_node[GEAR_DISKS_MAX];    /* of each */
+	node_t disk_node[GEAR_DISKS_MAX], nic_node[GEAR_NICS_MAX]; /* of each */
 	const char *kernel, *initrd, *cmdline;     /* node 'devices'; initrd may be NULL; read during start */
 	int kernel_fd, initrd_fd;                  /* as in vm/boot.h */
 	uint64_t cache_bytes;                /* and the rest as in mem/pager.h, 0: its defaults */

@@ -446,7 +446,7 @@ static int machine_open_devices(struct machine *m, struct failure *f)
 	struct outfit_config o = {.plane = {.self = m->c.self, .devices = m->c.devices, .ram = m->c.ram, .msi = board_msi, .send = plane_out, .user = m},
 		.free_pages = m->c.hooks.free_pages, .free_user = m->c.hooks.owner,
 		.vcpus = m->c.topology.vcpus, .vcpu_node = m->c.topology.vcpu_node, .gear = m->c.gear, .depot = m->c.depot, .disk_node = m->c.disk_node,
-		.porch = m->c.porch};
+		.nic_node = m->c.nic_node, .porch = m->c.porch};
 	struct board_config b = {.msi = board_msi, .routes = board_routes, .output = board_console, .room = board_console_room, .end = board_ended, .user = m};
 	int err = outfit_open(&m->outfit, &o, f);
 

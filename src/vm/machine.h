@@ -57,7 +57,7 @@ struct machine_config {
 	const struct gear *gear;         /* disks, and where they are; as in dev/outfit.h */
 	const struct depot *depot;
 	struct porch *porch;
-	const node_t *disk_node;
+	const node_t *disk_node, *nic_node;
 	const struct ram *ram;           /* laid out and mapped; outlives the machine */
 	const struct cpuid_table *cpuid; /* the meet of all nodes; read during machine_open only */
 	uint32_t tsc_khz;                /* guest TSC frequency; 0: the host's own */

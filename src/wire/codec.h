@@ -8,7 +8,7 @@
 #include "base/types.h"
 
 enum {
-	WIRE_VERSION = 5, /* of both lists; goes up with every change to either (tests/unit/golden_peer.txt shows one) */
+	WIRE_VERSION = 6, /* of both lists; goes up with every change to either (tests/unit/golden_peer.txt shows one) */
 	WIRE_HEADER_BYTES = 8,
 	WIRE_BODY_MAX = 64 * 1024, /* no message is longer; a longer length on the wire is malice */
 	WIRE_FRAME_MAX = WIRE_HEADER_BYTES + WIRE_BODY_MAX,

@@ -60,6 +60,12 @@
 	/* Io. A piece of a disk request from the node of the queue to the disk's, and its answer (dev/virtio_blk.h). op: enum disk_op; status: of virtio 1.2, 5.2.6. */ \
 	M(blk_request, 96, F(u8, device) F(u16, queue) F(u16, slot) F(u8, op) F(u8, unmap) F(u64, offset) F(u64, bytes) F(blob, data)) \
 	M(blk_done, 97, F(u8, device) F(u16, queue) F(u16, slot) F(u8, status) F(blob, data)) \
+	/* Io. Frames of a network card's queue, between its node and the link's (dev/virtio_net.h); more: the batch goes on in the queue's next. credit: what they cost \
+	   is free again. setup: to the link's node, what the driver wants (pairs in use; offloads as TUN_F_*). link: back to the devices' node. */ \
+	M(net_frames, 104, F(u8, device) F(u16, queue) F(u8, more) F(blob, data)) \
+	M(net_credit, 105, F(u8, device) F(u16, queue) F(u32, cost)) \
+	M(net_setup, 106, F(u8, device) F(u16, pairs) F(u8, offloads)) \
+	M(net_link, 107, F(u8, device) F(u8, up)) \
 	/* Io. The devices' node to the home of pages (dense numbers, mem/ram.h) that the guest has freed, about its queue's request; and back when they are gone. */ \
 	M(balloon_free, 120, F(u8, device) F(u16, queue) F(u64, page) F(u64, pages)) \
 	M(balloon_freed, 121, F(u8, device) F(u16, queue))
