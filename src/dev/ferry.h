@@ -6,12 +6,12 @@
  *     link: steer (dev/steer.h) --(queue here)--------------------------> staged: ferry_first ... ferry_consumed by the receive queue's worker
  *                              \--(elsewhere) net_frames, net_credit--/
  *
- * Frames go in batches: records of u32 bytes, struct ferry_hdr, frame. Bounds: what of a queue is under way to the other node, or staged, costs at most FERRY_WINDOW; who
- * receives gives credit back when it has passed a batch on. Without credit a transmit queue waits (its worker is rung), and so does the link, for which some worker
- * always makes progress: ferry_starve drops what a guest without buffers cannot take soon. A peer that sends without credit is refused.
+ * Frames go in batches: records of u32 bytes, struct ferry_hdr, frame. Bounds: what of a queue is under way to the other node, or staged, costs at most
+ * FERRY_WINDOW; who receives gives credit back when it has passed a batch on. Without credit a transmit queue waits (its worker is rung), and so does the
+ * link, for which some worker always makes progress: ferry_starve drops what a guest without buffers cannot take soon. A peer that sends without credit is refused.
  *
- * Threads: open, start, halt, close belong to one owner; a queue's functions to its worker; message to the io streams. Locks: one a queue, one for the link's side; leaves, not
- * held while something is sent. */
+ * Threads: open, start, halt, close belong to one owner; a queue's functions to its worker; message to the io streams. Locks: one a queue, one for the link's side;
+ * leaves, not held while something is sent. */
 #ifndef DEV_FERRY_H
 #define DEV_FERRY_H
 

@@ -32,7 +32,6 @@ struct fill {
 struct net_queue {
 	struct virtio_net *n;
 	unsigned index;
-	bool discard;   /* the queue began anew */
 	bool starved;
 	uint32_t at;    /* of the first batch: where its next frame is */
 	uint8_t *batch; /* transmit */
@@ -157,15 +156,6 @@ static int rx_frame(struct turn *t, const struct ferry_record *r)
 	return 1;
 }
 
-/* What waits for the guest was dropped when the queue began anew: the guest wants nothing of before. */
-static void rx_begin(struct net_queue *q)
-{
-	if (q->discard)
-		ferry_discard(q->n->ferry, q->index, q->at);
-	q->at = q->discard ? 0 : q->at;
-	q->discard = false;
-}
-
 static void rx_starve(struct net_queue *q, bool starved)
 {
 	if (starved || q->starved)
@@ -177,7 +167,6 @@ static int rx_serve(struct turn *t)
 {
 	struct net_queue *q = t->q;
 
-	rx_begin(q);
 	for (unsigned i = 0; i < TURN_FRAMES; i++) {
 		uint32_t bytes, at = q->at;
 		const uint8_t *batch = ferry_first(q->n->ferry, q->index, &bytes);
@@ -318,7 +307,9 @@ static void net_fresh(void *dev, unsigned queue)
 
 	q->fill.chains = 0;
 	q->fill.done = 0;
-	q->discard = true;
+	if (queue % 2 == 0 && queue < 2 * q->n->c.ferry.pairs) /* the guest wants nothing of before */
+		ferry_discard(q->n->ferry, queue, q->at);
+	q->at = 0;
 }
 
 /* --- the device --- */

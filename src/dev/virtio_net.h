@@ -1,10 +1,10 @@
-/* virtio network card (virtio 1.2, 5.1): many queue pairs, mergeable receive buffers, checksums and TCP segmentation where the link can carry them. One on every node of the VM: it
- * serves the queues that belong to this node; dev/ferry.h carries frames between them and the link. Queue pair i belongs to vCPU i, the control queue to the devices'
- * node. A frame is copied out of guest memory, or into it, on its queue's node.
+/* virtio network card (virtio 1.2, 5.1): many queue pairs, mergeable receive buffers, checksums and TCP segmentation where the link can carry them.
+ * One on every node of the VM: it serves the queues that belong to this node; dev/ferry.h carries frames between them and the link. Queue pair
+ * i belongs to vCPU i, the control queue to the devices' node. A frame is copied out of guest memory, or into it, on its queue's node.
  *
- * Receive filters are accepted and filter nothing (5.1.6.5.1 lets us); a guest may use another MAC without a word. Frames without sense (too short or long, a header
- * that was not negotiated) are dropped and counted; a transmit request without a header, or a receive buffer with no room for one, breaks the queue. A frame that the guest's
- * buffers cannot hold is dropped, and the buffers go back empty.
+ * Receive filters are accepted and filter nothing (5.1.6.5.1 lets us); a guest may use another MAC without a word. Frames without sense (too short or long, a
+ * header that was not negotiated) are dropped and counted; a transmit request without a header, or a receive buffer with no room for one, breaks the queue.
+ * A frame that the guest's buffers cannot hold is dropped, and the buffers go back empty.
  *
  * Threads: open, start, halt, close belong to one owner; the rest is called by the plane. */
 #ifndef DEV_VIRTIO_NET_H

@@ -76,7 +76,7 @@ void rig_open_function(struct plane_rig *r)
 	rig_poke(r, (int)CONFIG + 0x10, 4, (uint32_t)RIG_BAR);
 	rig_poke(r, (int)CONFIG + 0x18, 4, (uint32_t)RIG_TABLE);
 	rig_master(r, true);
-	for (unsigned v = 0; v < 4; v++) {
+	for (unsigned v = 0; v < 6; v++) {
 		rig_poke(r, RIG_TABLE + 16 * (int)v, 8, 0xfee00000);
 		rig_poke(r, RIG_TABLE + 16 * (int)v + 8, 8, 0x60 + v);
 	}

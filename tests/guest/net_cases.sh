@@ -1,0 +1,74 @@
+#!/bin/sh
+# Runs inside the lab, on node A with its daemons up: a guest with a vCPU on each node and a network card plugged into passt on one of them.
+# usage: net_cases.sh ASSETS WORK LINK_NODE CASE...
+set -u
+assets=$1 work=$2 link=$3
+shift 3
+# shellcheck source=tests/guest/cases.sh
+. "$(dirname "$0")/cases.sh"
+place='' count=0
+for n in $LAB_NODES; do place=$place${place:+,}$n:1 count=$((count + 1)); done
+case $link in A) peer=10.77.0.1 ;; *) peer=10.77.0.2 ;; esac
+mkfifo "$tmp/keys"
+
+boot() {
+	: >"$tmp/log"
+	tessera run --name v1 --memory $((128 * count))M --place "$place" --kernel "$assets/vmlinux" --initrd "$work/initrd" --append quiet \
+		--net "user,node=$link,forward=tcp:7001:7002" "$@" >"$tmp/log" 2>&1 <"$tmp/keys" &
+	client=$!
+	exec 3>"$tmp/keys"
+	await 'job: ready'
+	asked=0
+}
+
+# ask COMMANDS: the guest does it; its exit code to $code.
+ask() {
+	asked=$((asked + 1))
+	echo "$*" >&3
+	until_true "'$*' in the guest" asked_done
+	code=$(sed -n 's/.*job: done \([0-9]*\).*/\1/p' "$tmp/log" | tail -n 1)
+}
+asked_done() { [ "$(grep -c 'job: done' "$tmp/log")" -ge "$asked" ] || ! kill -0 "$client" 2>/dev/null; }
+
+finish() {
+	echo 'exit 0' >&3
+	wait "$client"
+	code=$?
+	exec 3>&-
+}
+
+# sum KEY: over all nodes
+sum() { tessera stats v1 | awk -v key="$1" '$1 ~ key { for (i = 2; i <= NF; i++) total += $i } END { print total + 0 }'; }
+
+serve_peer() {
+	on "$link" "$work/nettalk" serve 7000 >/dev/null 2>&1 &
+	peer_pid=$!
+}
+
+case_talks() {
+	serve_peer
+	boot
+	says "job: address 10.0.2.15, mac 02:.*, mtu 1500, queues $count"
+	faults=$(sum '^fault.(read|write|upgrade).count$') frames=$(sum '^vnet.0.[rt]x[0-9]*.frames$')
+	for cpu in $(seq 0 $((count - 1))); do
+		ask "nettalk talk $cpu $peer 7000 1"
+		exits 0
+		says "nettalk: $cpu: 1 MiB each way, ok"
+	done
+	faults=$(($(sum '^fault.(read|write|upgrade).count$') - faults)) frames=$(($(sum '^vnet.0.[rt]x[0-9]*.frames$') - frames))
+	tessera stats v1 | grep -E '^(vnet|net|queue|io)[.]' >"$tmp/stats"
+	cat "$tmp/stats"
+	echo "net: $frames frames, $faults remote faults of all the VM meanwhile"
+	[ "$frames" -ge $((1400 * count)) ] || note 'fewer frames than were sent'
+	ask "for i in \$(seq 0 $((count - 1))); do nettalk talk \$i $peer 7000 1 & done; wait"
+	[ "$(grep -c 'MiB each way, ok' "$tmp/log")" -eq $((2 * count)) ] || note 'not all talked at the same time'
+	ask 'nettalk serve 7002 & sleep 1'
+	on "$link" "$work/nettalk" talk -1 127.0.0.1 7001 1 >"$tmp/in" 2>&1 || note "nothing came through the forwarded port: $(cat "$tmp/in")"
+	ask 'dmesg | grep -E "eth0.*(error|hung|timed out)|BUG:|WARNING:" | sed "s/^/dmesg: /"'
+	never_says '^dmesg:'
+	finish
+	exits 0
+	kill "$peer_pid"
+}
+
+judge "$@"
