@@ -14,7 +14,7 @@ mkfifo "$tmp/keys"
 boot() {
 	: >"$tmp/log"
 	tessera run --name v1 --memory $((128 * count))M --place "$place" --kernel "$assets/vmlinux" --initrd "$work/initrd" --append quiet \
-		--net "user,node=$link,forward=tcp:7001:7002" "$@" >"$tmp/log" 2>&1 <"$tmp/keys" &
+		--net "user,node=$link,forward=tcp:7001:7002" >"$tmp/log" 2>&1 <"$tmp/keys" &
 	client=$!
 	exec 3>"$tmp/keys"
 	await 'job: ready'
