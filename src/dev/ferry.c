@@ -10,10 +10,11 @@
 #include <linux/if_tun.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { PIECE_BYTES = 56 * 1024 /* of a batch in one message */, MESSAGE_ROOM = PIECE_BYTES + 64 };
 _Static_assert(sizeof(struct ferry_hdr) == 10, "virtio 1.2, 5.1.6");
-_Static_assert((int)PIECE_BYTES <= (int)WIRE_BLOB_MAX && (int)FERRY_RECORD_MAX + (int)FERRY_BATCH_COST <= (int)FERRY_KEEP, "bounds");
+_Static_assert((int)PIECE_BYTES <= (int)WIRE_BLOB_MAX && (int)FERRY_RECORD_MAX + (int)FERRY_BATCH_COST <= (int)FERRY_WINDOW, "bounds");
 
 struct batch {
 	struct batch *next;
@@ -28,10 +29,9 @@ struct assembly { uint32_t bytes; uint8_t *data; };
 struct berth {
 	struct ferry *f;
 	unsigned index;
-	pthread_mutex_t lock; /* guards the next five */
+	pthread_mutex_t lock; /* guards the next four */
 	struct batch *first, **last; /* staged for the guest */
 	uint32_t staged;      /* what they cost */
-	bool starved;
 	uint32_t away;        /* transmit: cost of what the link's node has not acknowledged */
 	struct assembly assembly;
 	_Atomic uint64_t drops;
@@ -41,6 +41,7 @@ struct berth {
 /* The link's side of a queue pair. */
 struct way {
 	uint32_t away;      /* cost of what the receive queue's node has; guarded by the ferry's lock */
+	uint64_t full_ms;   /* since when it has found no room; 0: it has. Guarded, too */
 	uint32_t pending;   /* bytes of to_guest; the link's thread's */
 	uint8_t *to_guest;
 	struct assembly from_guest;
@@ -53,8 +54,9 @@ struct ferry {
 	/* Where the link is. */
 	struct steer steer;
 	struct way way[FERRY_PAIRS_MAX];
-	pthread_mutex_t lock; /* guards paused and each way's away */
+	pthread_mutex_t lock; /* guards paused and each way's away and full_ms */
 	bool paused;          /* the link waits for credit */
+	_Atomic uint64_t lost;
 	uint8_t message[MESSAGE_ROOM]; /* the link's thread's */
 };
 
@@ -186,6 +188,7 @@ static void way_credit(struct ferry *f, unsigned pair, uint32_t cost)
 
 	pthread_mutex_lock(&f->lock);
 	f->way[pair].away -= cost;
+	f->way[pair].full_ms = 0;
 	resume = f->paused;
 	f->paused = false;
 	pthread_mutex_unlock(&f->lock);
@@ -213,14 +216,29 @@ static void way_flush(struct ferry *f, unsigned pair)
 		batch_send(f, to, 2 * pair, w->to_guest, bytes, f->message);
 }
 
-/* Room for so much more? Else the link waits for way_credit. */
-static bool way_room(struct ferry *f, const struct way *w, uint32_t bytes)
+static uint64_t now_ms(void)
 {
-	bool room;
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+enum room { ROOM, ROOM_LATER, ROOM_NEVER };
+
+/* Room for so much more? Later: the link waits for way_credit. */
+static enum room way_room(struct ferry *f, struct way *w, uint32_t bytes)
+{
+	enum room room = ROOM;
+	uint64_t now;
 
 	pthread_mutex_lock(&f->lock);
-	room = w->away + w->pending + bytes + FERRY_BATCH_COST <= FERRY_WINDOW;
-	f->paused |= !room;
+	if (w->away + w->pending + bytes + FERRY_BATCH_COST > FERRY_WINDOW) {
+		now = now_ms();
+		w->full_ms = w->full_ms ? w->full_ms : now;
+		room = now - w->full_ms >= f->c.patience_ms ? ROOM_NEVER : ROOM_LATER;
+		f->paused |= room == ROOM_LATER;
+	}
 	pthread_mutex_unlock(&f->lock);
 	return room;
 }
@@ -231,6 +249,7 @@ static bool on_receive(void *user, const uint8_t *frame, size_t bytes)
 	size_t head = f->c.offloads ? sizeof(struct ferry_hdr) : 0;
 	struct ferry_hdr v = {0};
 	struct way *w;
+	enum room room;
 	unsigned pair;
 
 	if (bytes < head + NIC_FRAME_MIN || bytes - head > NIC_FRAME_MAX)
@@ -242,8 +261,11 @@ static bool on_receive(void *user, const uint8_t *frame, size_t bytes)
 	w = &f->way[pair];
 	if (w->pending + FERRY_RECORD_HEAD + bytes > FERRY_BATCH_MAX)
 		way_flush(f, pair);
-	if (!way_room(f, w, (uint32_t)(FERRY_RECORD_HEAD + bytes)))
-		return false;
+	room = way_room(f, w, (uint32_t)(FERRY_RECORD_HEAD + bytes));
+	if (room != ROOM) {
+		count(&f->lost, room == ROOM_NEVER);
+		return room == ROOM_NEVER;
+	}
 	ferry_head(w->to_guest + w->pending, &v, (uint32_t)bytes);
 	memcpy(w->to_guest + w->pending + FERRY_RECORD_HEAD, frame, bytes);
 	w->pending += (uint32_t)(FERRY_RECORD_HEAD + bytes);
@@ -297,8 +319,8 @@ static bool berth_stage(struct berth *q, const uint8_t *data, uint32_t bytes)
 
 	pthread_mutex_lock(&q->lock);
 	fits = q->staged + cost <= FERRY_WINDOW;
-	drop = !b || (q->starved && q->staged + cost > FERRY_KEEP);
-	if (fits && !drop) {
+	drop = !b;
+	if (fits && b) {
 		b->next = NULL;
 		b->bytes = bytes;
 		memcpy(b->data, data, bytes);
@@ -317,19 +339,18 @@ static bool berth_stage(struct berth *q, const uint8_t *data, uint32_t bytes)
 	return fits;
 }
 
-/* Let go of the batches from *from on; of the first of them count what lies behind 'at'. */
-static void berth_drop_from(struct berth *q, struct batch **from, uint32_t at)
+void ferry_discard(struct ferry *f, unsigned queue, uint32_t at)
 {
+	struct berth *q = f->berth[queue];
 	struct batch *b, *next;
-	uint32_t cost = 0;
+	uint32_t cost;
 
 	pthread_mutex_lock(&q->lock);
-	b = *from;
-	*from = NULL;
-	q->last = from;
-	for (struct batch *i = b; i; i = i->next)
-		cost += i->bytes + FERRY_BATCH_COST;
-	q->staged -= cost;
+	b = q->first;
+	q->first = NULL;
+	q->last = &q->first;
+	cost = q->staged;
+	q->staged = 0;
 	pthread_mutex_unlock(&q->lock);
 	for (; b; b = next) {
 		next = b->next;
@@ -339,28 +360,6 @@ static void berth_drop_from(struct berth *q, struct batch **from, uint32_t at)
 	}
 	if (cost)
 		berth_credit(q, cost);
-}
-
-void ferry_starve(struct ferry *f, unsigned queue, bool starved)
-{
-	struct berth *q = f->berth[queue];
-	struct batch **from = &q->first;
-	uint32_t kept = 0;
-
-	pthread_mutex_lock(&q->lock);
-	q->starved = starved;
-	while (*from && (from == &q->first || !starved || kept + (*from)->bytes + FERRY_BATCH_COST <= FERRY_KEEP)) {
-		kept += (*from)->bytes + FERRY_BATCH_COST;
-		from = &(*from)->next;
-	}
-	pthread_mutex_unlock(&q->lock);
-	if (starved)
-		berth_drop_from(q, from, 0);
-}
-
-void ferry_discard(struct ferry *f, unsigned queue, uint32_t at)
-{
-	berth_drop_from(f->berth[queue], &f->berth[queue]->first, at);
 }
 
 void ferry_consumed(struct ferry *f, unsigned queue)
@@ -396,6 +395,11 @@ const uint8_t *ferry_first(struct ferry *f, unsigned queue, uint32_t *bytes)
 uint64_t ferry_drops(const struct ferry *f, unsigned queue)
 {
 	return atomic_load(&f->berth[queue]->drops);
+}
+
+uint64_t ferry_lost(const struct ferry *f)
+{
+	return atomic_load(&f->lost);
 }
 
 /* --- what the guest sends --- */

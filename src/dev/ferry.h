@@ -8,7 +8,8 @@
  *
  * Frames go in batches: records of u32 bytes, struct ferry_hdr, frame. Bounds: what of a queue is under way to the other node, or staged, costs at most
  * FERRY_WINDOW; who receives gives credit back when it has passed a batch on. Without credit a transmit queue waits (its worker is rung), and so does the
- * link, for which some worker always makes progress: ferry_starve drops what a guest without buffers cannot take soon. A peer that sends without credit is refused.
+ * link, since passt sends as fast as it is heard and is slow to repeat what gets lost. Only a queue that has given no credit for patience_ms, as one of a guest that
+ * offers no buffers, has its frames dropped, so that it does not hold up the others. A peer that sends without credit is refused.
  *
  * Threads: open, start, halt, close belong to one owner; a queue's functions to its worker; message to the io streams. Locks: one a queue, one for the link's side;
  * leaves, not held while something is sent. */
@@ -21,7 +22,7 @@
 enum {
 	FERRY_PAIRS_MAX = (VIRTIO_QUEUES_MAX - 1) / 2,
 	FERRY_WINDOW = 256 * 1024,
-	FERRY_KEEP = 96 * 1024,       /* what waits for a guest without buffers */
+	FERRY_PATIENCE_MS = 500,
 	FERRY_BATCH_MAX = 112 * 1024, /* bytes of a batch */
 	FERRY_BATCH_COST = 64,        /* of a batch besides its bytes */
 };
@@ -52,6 +53,7 @@ struct ferry_config {
 	node_t self, devices, link_node;
 	struct ferry_link link; /* on link_node; else zeroed */
 	bool offloads;          /* frames come and go with a ferry_hdr in front */
+	unsigned patience_ms;   /* FERRY_PATIENCE_MS, but in tests */
 	unsigned pairs;         /* queue 2i receives, 2i + 1 sends */
 	node_t pair_node[FERRY_PAIRS_MAX];
 	/* On the devices' node: the link is up, or down. Any thread, no lock held. */
@@ -79,11 +81,11 @@ void ferry_send(struct ferry *f, unsigned queue, const uint8_t *batch, uint32_t 
 /* A receive queue of this node: the batch that is first, NULL: none, the queue will be rung; it is good until consumed or discarded. */
 const uint8_t *ferry_first(struct ferry *f, unsigned queue, uint32_t *bytes);
 void ferry_consumed(struct ferry *f, unsigned queue);
-/* The guest offers no buffers (the first batch stays), or does again. */
-void ferry_starve(struct ferry *f, unsigned queue, bool starved);
 /* Drop all; of the first batch what lies behind 'at'. */
 void ferry_discard(struct ferry *f, unsigned queue, uint32_t at);
-/* Frames that were dropped by these two. Any thread. */
+/* Frames that were dropped so, or for want of memory. Any thread. */
 uint64_t ferry_drops(const struct ferry *f, unsigned queue);
+/* Frames from the link that found no room in time, where the link is. Any thread. */
+uint64_t ferry_lost(const struct ferry *f);
 
 #endif

@@ -262,6 +262,7 @@ static bool serve(struct nic *n)
 	struct pollfd p[2] = {{.fd = n->wake, .events = POLLIN}, {.fd = n->backend.fd}};
 	uint64_t rings;
 	bool queued;
+	int ready;
 
 	if (atomic_exchange(&n->resume, false) && n->paused) {
 		n->paused = false;
@@ -272,8 +273,11 @@ static bool serve(struct nic *n)
 	queued = n->queued > 0;
 	pthread_mutex_unlock(&n->lock);
 	p[1].events = (short)((n->paused ? 0 : POLLIN) | (queued ? POLLOUT : 0));
-	if (poll(p, 2, -1) < 0)
+	ready = poll(p, 2, n->paused ? NIC_RETRY_MS : -1);
+	if (ready < 0)
 		return errno == EINTR;
+	if (ready == 0)
+		atomic_store(&n->resume, true);
 	if (p[0].revents && read(n->wake, &rings, sizeof rings) < 0 && errno != EAGAIN)
 		return false;
 	if ((p[1].revents & POLLOUT) && !drain_queue(n))

@@ -27,6 +27,7 @@ enum {
 	NIC_FRAME_MAX = 65535,        /* with its Ethernet header; a guest of MTU 1500 sends and gets 1514 */
 	NIC_IOV_MAX = 64,
 	NIC_QUEUE_BYTES = 512 * 1024,
+	NIC_RETRY_MS = 100,
 	NIC_FORWARDS_MAX = 16,
 	NIC_IFNAME_BYTES = 16,        /* IFNAMSIZ */
 };
@@ -56,7 +57,7 @@ struct nic_config {
 };
 
 struct nic_calls {
-	/* A frame for the guest, its memory good until return. false: cannot take it now; it comes again after nic_resume. */
+	/* A frame for the guest, its memory good until return. false: cannot take it now; it comes again after nic_resume, or after NIC_RETRY_MS. */
 	bool (*receive)(void *user, const uint8_t *frame, size_t bytes);
 	void (*flush)(void *user); /* after one or more receive(): nothing more for the moment. May be NULL */
 	void (*link)(void *user, bool up);

@@ -121,7 +121,7 @@ static int outfit_open_nic(struct outfit *o, unsigned i)
 {
 	const struct gear_nic *g = &o->c.gear->nic[i];
 	struct virtio_net_config c = {.ferry = {.plane = o->plane, .device = OUTFIT_NICS + i, .self = o->c.plane.self, .devices = o->c.plane.devices,
-		.link_node = o->c.nic_node[i]}, .mtu = g->link.kind == NIC_USER ? USER_MTU : 0};
+		.link_node = o->c.nic_node[i], .patience_ms = FERRY_PATIENCE_MS}, .mtu = g->link.kind == NIC_USER ? USER_MTU : 0};
 	node_t node[VIRTIO_QUEUES_MAX] = {0};
 	struct virtio_dev dev;
 	int err;
@@ -239,6 +239,8 @@ static void outfit_stats_nic(const struct virtio_net *n, unsigned i, void (*line
 	struct virtio_net_stats s;
 	char key[NAME_BYTES];
 
+	snprintf(key, sizeof key, "vnet.%u.lost", i);
+	line(to, key, virtio_net_lost(n));
 	for (unsigned q = 0; q < 2 * FERRY_PAIRS_MAX; q++) {
 		if (!virtio_net_stats(n, q, &s))
 			continue;

@@ -32,7 +32,6 @@ struct fill {
 struct net_queue {
 	struct virtio_net *n;
 	unsigned index;
-	bool starved;
 	uint32_t at;    /* of the first batch: where its next frame is */
 	uint8_t *batch; /* transmit */
 	struct virtq_chain chain;
@@ -156,13 +155,6 @@ static int rx_frame(struct turn *t, const struct ferry_record *r)
 	return 1;
 }
 
-static void rx_starve(struct net_queue *q, bool starved)
-{
-	if (starved || q->starved)
-		ferry_starve(q->n->ferry, q->index, starved);
-	q->starved = starved;
-}
-
 static int rx_serve(struct turn *t)
 {
 	struct net_queue *q = t->q;
@@ -177,14 +169,8 @@ static int rx_serve(struct turn *t)
 			return VIRTIO_WAITING;
 		ensure(ferry_get(batch, bytes, &at, &r));
 		got = rx_frame(t, &r);
-		if (got < 0)
-			return got;
-		if (got == 0) {
-			if (!atomic_load(t->stop))
-				rx_starve(q, true);
-			return VIRTIO_DRAINED;
-		}
-		rx_starve(q, false);
+		if (got <= 0)
+			return got ? got : VIRTIO_DRAINED;
 		q->at = at;
 		if (at == bytes) {
 			q->at = 0;
@@ -441,4 +427,9 @@ bool virtio_net_stats(const struct virtio_net *n, unsigned queue, struct virtio_
 		*to = (struct virtio_net_stats){.frames = atomic_load(&q->frames), .bytes = atomic_load(&q->bytes),
 			.drops = atomic_load(&q->drops) + ferry_drops(n->ferry, queue)};
 	return q != NULL;
+}
+
+uint64_t virtio_net_lost(const struct virtio_net *n)
+{
+	return ferry_lost(n->ferry);
 }

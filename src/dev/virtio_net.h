@@ -39,5 +39,7 @@ struct virtio_net_stats { uint64_t frames, bytes, drops; };
 
 /* Of a queue (even: receives) that is served here; false: it is not. */
 bool virtio_net_stats(const struct virtio_net *n, unsigned queue, struct virtio_net_stats *to);
+/* Frames from the link that found no room in their queue in time; on the link's node. */
+uint64_t virtio_net_lost(const struct virtio_net *n);
 
 #endif
