@@ -1,0 +1,302 @@
+/* A hostile driver, a hostile node and a rude link against the network card: any bytes in rings and headers, chains into holes, control commands, GSO sizes, frames of
+ * any length, messages of any content, resets in between, in any order with the workers. What is sent has a size that frames have, what waits is bounded, and after a
+ * reset the card works again. */
+#include "base/ensure.h"
+#include "dev/addrmap.h"
+#include "dev/virtio_net.h"
+#include "dev/virtio_pci.h"
+#include "tests/fuzz/dev_steps.h"
+#include "tests/fuzz/fuzz.h"
+#include "wire/peer.h"
+
+#include <string.h>
+
+enum { RAM_BYTES = 128 * 1024, CONFIG = ADDRMAP_ECAM + (1 << 15), BAR = ADDRMAP_PCI_MMIO, SIZE = 8, QUEUES = 5, DATA = 0x8000, HDR = 12 };
+enum { USUAL = 1 << 15 | 1 << 17 | 1 << 18 | 1 << 22, OFFLOADS = 1 << 0 | 1 << 1 | 1 << 7 | 1 << 11 };
+
+struct rig {
+	struct bus *bus;
+	struct pci *pci;
+	struct plane *plane;
+	struct virtio_pci *v;
+	struct virtio_net *n;
+	struct nic_calls calls;
+	struct ram ram;
+	uint8_t memory[RAM_BYTES] __attribute__((aligned(4096)));
+	uint16_t offered[QUEUES];
+	bool here;             /* the link */
+	unsigned head;
+	uint64_t sent, owed;   /* frames; what a transmit queue's batches cost that we have not given credit for */
+	size_t last;           /* bytes of the last frame sent */
+};
+
+static struct rig rig;
+
+static void rig_msi(void *vm, uint64_t address, uint32_t data)
+{
+}
+
+static void rig_reset(void *user)
+{
+}
+
+static void sent(size_t bytes)
+{
+	ensure(bytes >= NIC_FRAME_MIN && bytes <= NIC_FRAME_MAX);
+	rig.sent++;
+	rig.last = bytes;
+}
+
+/* Node 1 hears what we say to it. */
+static int rig_send(void *user, node_t to, bool bulk, const uint8_t *frame, size_t bytes)
+{
+	struct peer_net_frames m;
+	struct ferry_record r;
+	uint32_t body, at = 0;
+	uint16_t id;
+
+	ensure(to.v == 1 && bulk && wire_get_header(frame, &id, &body) == 0 && body + WIRE_HEADER_BYTES == bytes);
+	if (id != PEER_net_frames)
+		return 0;
+	ensure(peer_get_net_frames(frame + WIRE_HEADER_BYTES, body, &m) == 0);
+	rig.owed += m.data.bytes + (m.more ? 0 : FERRY_BATCH_COST);
+	ensure(rig.owed <= QUEUES / 2 * FERRY_WINDOW);
+	while (!m.more && at < m.data.bytes && ferry_get(m.data.at, m.data.bytes, &at, &r))
+		sent(r.bytes);
+	return 0;
+}
+
+static int link_start(void *link, const struct nic_calls *calls)
+{
+	rig.calls = *calls;
+	return 0;
+}
+
+static void link_stop(void *link)
+{
+}
+
+static int link_send(void *link, const struct iovec *iov, unsigned iovs)
+{
+	ensure(iovs == (rig.head ? 2 : 1));
+	sent(iov[iovs - 1].iov_len);
+	return 0;
+}
+
+static void link_resume(void *link)
+{
+}
+
+static void link_offload(void *link, unsigned flags)
+{
+	ensure(rig.head && flags < 8);
+}
+
+static void poke(uint64_t at, unsigned bytes, uint64_t value)
+{
+	bus_write(rig.bus, BUS_MMIO, at, &value, bytes);
+}
+
+static void common(unsigned at, unsigned bytes, uint64_t value)
+{
+	poke(BAR + at, bytes, value);
+}
+
+static void drive_up(uint32_t features)
+{
+	poke(CONFIG + 0x10, 4, BAR);
+	poke(CONFIG + 0x14, 4, 0);
+	poke(CONFIG + 4, 2, 6);
+	common(20, 1, 3);
+	for (unsigned i = 0; i < 2; i++) {
+		common(8, 4, i);
+		common(12, 4, i ? 1 : features);
+	}
+	common(20, 1, 11);
+	for (unsigned q = 0; q < (features >> 22 & 1 ? QUEUES : 2); q++) {
+		common(22, 2, q);
+		common(24, 2, SIZE);
+		common(32, 8, 0x1000 * (q + 1));
+		common(40, 8, 0x1000 * (q + 1) + 0x400);
+		common(48, 8, 0x1000 * (q + 1) + 0x800);
+		common(28, 2, 1);
+	}
+	common(20, 1, 15);
+}
+
+static void memory_set(uint64_t at, const void *bytes, size_t n)
+{
+	at %= RAM_BYTES;
+	if (at + n <= RAM_BYTES)
+		memcpy(rig.memory + at, bytes, n);
+}
+
+static void desc(unsigned q, unsigned i, uint64_t addr, uint32_t len, uint16_t flags, uint16_t next)
+{
+	struct { uint64_t addr; uint32_t len; uint16_t flags, next; } d = {addr, len, flags, next};
+
+	memory_set(0x1000 * (q + 1) + 16 * (i % SIZE), &d, sizeof d);
+}
+
+static void offer(unsigned q, uint16_t head)
+{
+	memory_set(0x1000 * (q + 1) + 0x404 + 2u * (rig.offered[q] % SIZE), &head, 2);
+	rig.offered[q]++;
+	memory_set(0x1000 * (q + 1) + 0x402, &rig.offered[q], 2);
+}
+
+static void arrive(uint32_t bytes, uint64_t start)
+{
+	static uint8_t frame[NIC_FRAME_MAX + 64];
+
+	memcpy(frame, &start, sizeof start);
+	rig.calls.receive(rig.calls.user, frame, bytes % sizeof frame);
+	rig.calls.flush(rig.calls.user);
+}
+
+/* From the other node: mostly what it may say, with any content. */
+static void step_message(struct steps *s, unsigned what)
+{
+	struct peer_net_frames f = {.queue = (uint16_t)(what % 6), .more = what >> 3 & 1};
+	struct peer_net_credit c = {.queue = (uint16_t)(what % 6), .cost = (uint32_t)steps_take(s, 3)};
+	struct peer_net_setup u = {.pairs = (uint16_t)(what % 4), .offloads = (uint8_t)(what >> 3 & 15)};
+	struct peer_net_link l = {.up = what & 1};
+	static uint8_t frame[4096], batch[512];
+	uint32_t bytes = (uint32_t)steps_take(s, 1);
+	size_t n = 0;
+
+	memset(batch, 0, sizeof batch);
+	memcpy(batch, &bytes, sizeof bytes);
+	for (unsigned i = 0; i < sizeof(struct ferry_hdr); i++)
+		batch[4 + i] = (uint8_t)steps_take(s, 1);
+	f.data = (struct wire_blob){batch, what & 0x80 ? bytes : bytes + FERRY_RECORD_HEAD};
+	switch (what >> 4 & 3) {
+	case 0: n = peer_put_net_frames(&f, frame, sizeof frame); break;
+	case 1: n = peer_put_net_credit(&c, frame, sizeof frame); break;
+	case 2: n = peer_put_net_setup(&u, frame, sizeof frame); break;
+	case 3: n = peer_put_net_link(&l, frame, sizeof frame); break;
+	}
+	ensure(n > 0);
+	if (plane_bulk(rig.plane, (node_t){1}, PEER_net_frames + (what >> 4 & 3), frame + WIRE_HEADER_BYTES, n - WIRE_HEADER_BYTES) == 0 && (what >> 4 & 3) == 1)
+		rig.owed -= c.queue % 2 ? c.cost : 0;
+}
+
+static void rig_step(struct steps *s)
+{
+	unsigned what = (unsigned)steps_take(s, 1), arg = (unsigned)steps_take(s, 1), q = arg % QUEUES;
+	uint64_t value;
+
+	switch (what % 11) {
+	case 0: drive_up((arg & 1 ? 0 : USUAL) | (rig.head && arg & 2 ? OFFLOADS : 0)); break;
+	case 1: value = steps_take(s, 3); desc(q, what / 11, DATA + value, (uint32_t)steps_take(s, 3) & 0x1ffff, arg >> 5, (uint16_t)((what / 11 + 1) % SIZE)); break;
+	case 2: offer(q, (uint16_t)(what / 11)); break;
+	case 3: poke(BAR + 0x3000 + 4 * q, 2, 0); break;
+	case 4: value = steps_take(s, 8); memory_set(DATA + 16 * arg, &value, 8); break;
+	case 5: value = steps_take(s, 8); memory_set(steps_take(s, 2), &value, 8); break;
+	case 6: common(arg, 1u << what / 11 % 4, steps_take(s, 8)); break;
+	case 7: steps_run_worker(arg); break;
+	case 8:
+		if (rig.here)
+			arrive((uint32_t)steps_take(s, 3), steps_take(s, 8));
+		break;
+	case 9: step_message(s, arg); break;
+	case 10:
+		if (rig.here)
+			rig.calls.link(rig.calls.user, arg & 1);
+		break;
+	}
+}
+
+/* Whatever has happened, after a reset an honest frame leaves. */
+static void rig_judge(void)
+{
+	uint64_t before, status = 0;
+
+	steps_settle();
+	drive_up(USUAL);
+	common(20, 1, 0);
+	ensure(bus_read(rig.bus, BUS_MMIO, BAR + 20, &status, 1) && status == 0);
+	memset(rig.memory, 0, RAM_BYTES);
+	memset(rig.offered, 0, sizeof rig.offered);
+	before = rig.sent;
+	steps_settle();
+	ensure(rig.sent == before);
+	if (!rig.here && rig.owed > 64 * 1024) /* nobody gives credit any more */
+		return;
+	drive_up(USUAL);
+	desc(1, 0, DATA, HDR + 60, 0, 0);
+	offer(1, 0);
+	desc(0, 0, DATA + 0x1000, 2000, 2, 0);
+	offer(0, 0);
+	poke(BAR + 0x3000 + 4, 2, 0);
+	poke(BAR + 0x3000, 2, 0);
+	steps_settle();
+	ensure(rig.sent == before + 1 && rig.last == 60 && rig.memory[0x2802] == 1);
+	if (!rig.here)
+		return;
+	arrive(rig.head + 100, 0);
+	steps_settle();
+	ensure(rig.memory[0x1802] == 1 && rig.memory[0x1808] == HDR + 100);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+	struct steps s = {.at = data, .end = data + bytes};
+	unsigned how = (unsigned)steps_take(&s, 1);
+	struct virtio_net_config c = {.ferry = {.pairs = 2, .offloads = how & 1, .link_node = {how >> 1 & 1}}, .mtu = 1500};
+	node_t node[VIRTIO_QUEUES_MAX] = {0};
+	struct virtio_dev dev;
+
+	memset(&rig, 0, sizeof rig);
+	rig.here = !(how >> 1 & 1);
+	rig.head = how & 1 ? sizeof(struct ferry_hdr) : 0;
+	rig.ram = (struct ram){.range = {{.bytes = RAM_BYTES}}, .hva = {rig.memory}, .ranges = 1, .bytes = RAM_BYTES};
+	ensure(bus_open(&rig.bus) == 0);
+	ensure(pci_open(&rig.pci, &(struct pci_config){.bus = rig.bus, .ecam = ADDRMAP_ECAM, .window = ADDRMAP_PCI_MMIO, .window_bytes = ADDRMAP_PCI_MMIO_BYTES,
+		.reset = rig_reset}) == 0);
+	ensure(plane_open(&rig.plane, &(struct plane_config){.ram = &rig.ram, .msi = rig_msi, .send = rig_send}) == 0);
+	c.ferry.plane = rig.plane;
+	if (rig.here)
+		c.ferry.link = (struct ferry_link){link_start, link_stop, link_send, link_resume, link_offload, &rig};
+	ensure(virtio_net_open(&rig.n, &c) == 0);
+	dev = virtio_net_dev(rig.n);
+	virtio_net_nodes(rig.n, node);
+	ensure(plane_add(rig.plane, 0, &dev, node) == 0);
+	ensure(virtio_pci_open(&rig.v, &(struct virtio_pci_config){.bus = rig.bus, .pci = rig.pci, .slot = 1, .irq_sink = {.msi = rig_msi}, .plane = rig.plane}) == 0);
+	ensure(virtio_net_start(rig.n) == 0);
+	while (steps_left(&s))
+		rig_step(&s);
+	rig_judge();
+	virtio_net_halt(rig.n);
+	plane_halt(rig.plane);
+	virtio_pci_close(rig.v);
+	virtio_net_close(rig.n);
+	plane_close(rig.plane);
+	pci_close(rig.pci);
+	bus_close(rig.bus);
+	return 0;
+}
+
+size_t fuzz_seed(unsigned n, uint8_t *to, size_t room)
+{
+	static const uint8_t story[] = {
+		0, 0, 0, 1, 1, 0, 0, 0, 112, 0, 0, 2, 1, 3, 1, 7, 1,                   /* up; a frame to send */
+		1, 0x40, 0, 16, 0, 208, 7, 0, 2, 0, 8, 0, 100, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 7, 0, /* a buffer; a frame comes */
+		10, 0, 6, 20, 0, 0, 0, 0, 0, 0, 0, 0,                                 /* link down; reset */
+	};
+	static const uint8_t far[] = {
+		2, 0, 0, 1, 1, 0, 0, 0, 112, 0, 0, 2, 1, 3, 1, 7, 1,
+		9, 0, 0, 0, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0,              /* frames for queue 0 */
+		9, 0x11, 190, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,                 /* credit */
+	};
+	static const uint8_t offloads[] = {
+		1, 0, 2, 4, 0, 1, 1, 54, 0, 168, 5, 34, 0, 1, 1, 0, 0, 0, 0, 1, 0, 2, 1, 3, 1, 7, 1,
+		8, 0, 0, 1, 0, 1, 1, 54, 0, 168, 5, 34, 0, 7, 0,
+	};
+	static const struct { const uint8_t *at; size_t bytes; } seeds[] = {{story, sizeof story}, {far, sizeof far}, {offloads, sizeof offloads}};
+
+	if (n >= ARRAY_LEN(seeds) || seeds[n].bytes > room)
+		return 0;
+	memcpy(to, seeds[n].at, seeds[n].bytes);
+	return seeds[n].bytes;
+}
