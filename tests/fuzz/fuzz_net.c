@@ -188,7 +188,10 @@ static void rig_step(struct steps *s)
 
 	switch (what % 11) {
 	case 0: drive_up((arg & 1 ? 0 : USUAL) | (rig.head && arg & 2 ? OFFLOADS : 0)); break;
-	case 1: value = steps_take(s, 3); desc(q, what / 11, DATA + value, (uint32_t)steps_take(s, 3) & 0x1ffff, arg >> 5, (uint16_t)((what / 11 + 1) % SIZE)); break;
+	case 1:
+		value = steps_take(s, 3);
+		desc(q, what / 11, DATA + value, (uint32_t)steps_take(s, 3) & 0x1ffff, (uint16_t)(arg >> 5), (uint16_t)((what / 11 + 1) % SIZE));
+		break;
 	case 2: offer(q, (uint16_t)(what / 11)); break;
 	case 3: poke(BAR + 0x3000 + 4 * q, 2, 0); break;
 	case 4: value = steps_take(s, 8); memory_set(DATA + 16 * arg, &value, 8); break;
