@@ -64,6 +64,11 @@ case_talks() {
 	[ "$(grep -c 'MiB each way, ok' "$tmp/log")" -eq $((2 * count)) ] || note 'not all talked at the same time'
 	ask 'nettalk serve 7002 & sleep 1'
 	on "$link" "$work/nettalk" talk -1 127.0.0.1 7001 1 >"$tmp/in" 2>&1 || note "nothing came through the forwarded port: $(cat "$tmp/in")"
+	for p in /proc/[0-9]*; do # the VM lives when passt dies, and its guest hears of it
+		case $(cat "$p/comm" 2>/dev/null) in passt*) kill -9 "${p#/proc/}" ;; esac
+	done
+	ask 'i=0; until [ "$(cat /sys/class/net/eth0/carrier)" = 0 ] || [ $i = 50 ]; do sleep 0.1; i=$((i + 1)); done; echo "carrier $(cat /sys/class/net/eth0/carrier)"'
+	says '^carrier 0'
 	ask 'dmesg | grep -E "eth0.*(error|hung|timed out)|BUG:|WARNING:" | sed "s/^/dmesg: /"'
 	never_says '^dmesg:'
 	finish
