@@ -658,6 +658,7 @@ TEST(net_refuses_what_no_correct_node_sends)
 		ferry_head(batch + at, &none, 60);
 	for (unsigned i = 0; i < FERRY_WINDOW / (40 * 74 + FERRY_BATCH_COST); i++)
 		CHECK_EQ(SAY(r, 1, 0, net_frames, .queue = RX1, .data = {batch, 40 * 74}), 0);
+	CHECK_EQ(SAY(r, 1, 0, net_frames, .queue = RX1, .data = {batch, 40 * 74}), -EPROTO); /* more than there is credit for: the guest has taken nothing */
 	net_close(r);
 	r = net_open(1, false);
 	net_drive(r, USUAL);
