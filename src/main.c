@@ -7,6 +7,7 @@
 #include "cli/options.h"
 #include "cli/report.h"
 #include "cli/verbs.h"
+#include "dev/dialer.h"
 #include "node/daemon.h"
 #include "node/doctor.h"
 #include "node/fragment.h"
@@ -62,6 +63,10 @@ int main(int argc, char **argv)
 		return fragment(argv + 2);
 	if (argc == 3 && strcmp(argv[1], "bootdisk") == 0) /* only bootdisk_find() says that */
 		return bootdisk_child(strcmp(argv[2], "copy") == 0);
+	if (argc == 3 && strcmp(argv[1], "dial") == 0) { /* only dialer_open() says that */
+		dialer_serve(DIALER_FD, argv[2]);
+		return 0;
+	}
 	if (options_read(&o, argc, argv, &f))
 		return (int)report_usage(&f, false);
 	if (o.verb == VERB_NODE)

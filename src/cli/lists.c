@@ -171,7 +171,8 @@ static json_t *vm_json(const struct snapshot *s, const struct control_vm_line *v
 		parts_json(s, vm->vm_id));
 
 	if (*vm->sockets.s)
-		json_object_set_new(j, "agent_socket", json_sprintf("%s.agent", vm->sockets.s));
+		json_object_update_new(j, json_pack("{s:o,s:o,s:I}", "agent_socket", json_sprintf("%s.agent", vm->sockets.s), "vsock_socket",
+			json_sprintf("%s.vsock", vm->sockets.s), "vsock_cid", (json_int_t)vm->cid));
 	if (*vm->trouble.s)
 		json_object_set_new(j, "trouble", json_string(vm->trouble.s));
 	if (vm->state == CONTROL_VM_ENDED)
@@ -221,7 +222,7 @@ static void print_info(const struct snapshot *s, const struct control_vm_line *v
 	if (vm->resets)
 		printf("resets       %u\n", vm->resets);
 	if (*vm->sockets.s)
-		printf("agent        %s.agent\n", vm->sockets.s);
+		printf("agent        %s.agent\nvsock        %s.vsock, CID %u\n", vm->sockets.s, vm->sockets.s, vm->cid);
 	if (*vm->trouble.s)
 		printf("trouble      %s\n", vm->trouble.s);
 	if (vm->state == CONTROL_VM_ENDED)

@@ -41,6 +41,9 @@ static const struct option_spec options[OPTIONS] = {
 		"DHCP, its gateway 10.0.2.2, and reaches what the node reaches; forward=tcp:[ADDRESS:]PORT:GUESTPORT (or udp:...; may be repeated) passes "
 		"connections to the node's port on to the guest. tap: a tap interface of the node (name=INTERFACE), put into bridge=BRIDGE. Both: node=NODE, else "
 		"the node that has the devices; mac=MAC, else one made of the VM's name. May be given 4 times.", ON(RUN), .repeats = true},
+	[OPTION_VSOCK] = {"vsock", "cid=N", "The guest's own number (CID) for vsock, 3 to 4294967294. Default: one made for each VM. Programs of this node reach port P of "
+		"the guest by the socket that info shows, saying CONNECT P and a newline; programs of the guest reach, as port P of CID 2, who listens at that socket's path "
+		"and _P.", ON(RUN)},
 	[OPTION_PORT] = {"port", "PORT", "Which console: serial (ttyS0, where the kernel's early messages are), or hvc0, the guest's virtio console, which takes the "
 		"size of this terminal and is faster. A login there needs a getty on hvc0, which Debian's systemd starts with console=hvc0 on the kernel's command line. "
 		"Default: serial.", ON(CONSOLE), .client = true},

@@ -15,6 +15,7 @@
 #include "cli/seed.h"
 #include "cli/vmfile.h"
 #include "dev/gear.h"
+#include "dev/virtio_vsock.h"
 #include "proto/stop.h"
 
 enum { STOP_TIMEOUT_S = 60, TIMEOUT_MAX_S = 86400 };
@@ -121,6 +122,18 @@ static int read_gear(const struct options *o, char **text, struct control_ask_ru
 	return 0;
 }
 
+static int read_vsock(const char *text, uint32_t *cid, struct failure *f)
+{
+	uint64_t n = 0;
+
+	if (!text)
+		return 0;
+	if (strncmp(text, "cid=", 4) != 0 || quantity_read_count(text + 4, text + strlen(text), UINT32_MAX - 1, &n) || n < VSOCK_CID_MIN)
+		return failure_set(f, -EINVAL, "write it as --vsock cid=N, with N from 3 to 4294967294", "cannot read '%.60s' in --vsock", text);
+	*cid = (uint32_t)n;
+	return 0;
+}
+
 static int read_request(const struct options *o, struct control_ask_run *r, char **gear, struct failure *f)
 {
 	static const char remedy[] = "'tessera help run' tells what it needs";
@@ -129,6 +142,9 @@ static int read_request(const struct options *o, struct control_ask_run *r, char
 	int err;
 
 	*r = (struct control_ask_run){0};
+	err = read_vsock(o->value[OPTION_VSOCK], &r->cid, f);
+	if (err)
+		return err;
 	if (!o->value[OPTION_NAME])
 		return failure_set(f, -EINVAL, remedy, "the VM needs a --name");
 	if (!o->value[OPTION_KERNEL] && !o->value[OPTION_DISK] && !fake)

@@ -6,6 +6,7 @@
 #include "dev/virtio_console.h"
 #include "dev/virtio_net.h"
 #include "dev/virtio_rng.h"
+#include "dev/virtio_vsock.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -13,8 +14,8 @@
 #include <string.h>
 
 /* Numbers of devices in the plane. */
-enum { OUTFIT_RNG, OUTFIT_BALLOON, OUTFIT_DISKS, OUTFIT_NICS = OUTFIT_DISKS + GEAR_DISKS_MAX, OUTFIT_CONSOLE = PLANE_DEVICES_MAX - 1 };
-_Static_assert((int)OUTFIT_NICS + (int)GEAR_NICS_MAX <= (int)OUTFIT_CONSOLE, "places for all of them");
+enum { OUTFIT_RNG, OUTFIT_BALLOON, OUTFIT_DISKS, OUTFIT_NICS = OUTFIT_DISKS + GEAR_DISKS_MAX, OUTFIT_VSOCK = PLANE_DEVICES_MAX - 2, OUTFIT_CONSOLE };
+_Static_assert((int)OUTFIT_NICS + (int)GEAR_NICS_MAX <= (int)OUTFIT_VSOCK, "places for all of them");
 
 enum { USER_MTU = 1500 /* as nic_passt.c says */ };
 
@@ -24,7 +25,8 @@ struct outfit {
 	struct virtio_balloon *balloon;
 	unsigned disks, nics;
 	struct virtio_blk *disk[GEAR_DISKS_MAX];
-	struct virtio_console *console; /* on the devices' node */
+	struct virtio_console *console; /* on the devices' node, as the next */
+	struct virtio_vsock *vsock;
 	struct virtio_net *nic[GEAR_NICS_MAX];
 };
 
@@ -141,6 +143,29 @@ static int outfit_open_nic(struct outfit *o, unsigned i)
 	return plane_add(o->plane, c.ferry.device, &dev, node);
 }
 
+static int outfit_open_vsock(struct outfit *o)
+{
+	struct virtio_vsock_config c = {.plane = o->plane, .device = OUTFIT_VSOCK, .cid = VSOCK_CID_MIN};
+	node_t node[VIRTIO_QUEUES_MAX];
+	struct virtio_dev dev;
+	int err = 0;
+
+	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
+		node[i] = o->c.plane.devices;
+	if (o->c.porch) {
+		c.calls = hall_calls(porch_hall(o->c.porch));
+		c.cid = porch_cid(o->c.porch);
+	}
+	if (node_eq(o->c.plane.self, o->c.plane.devices))
+		err = virtio_vsock_open(&o->vsock, &c);
+	dev = virtio_vsock_dev(o->vsock);
+	if (!err)
+		err = plane_add(o->plane, OUTFIT_VSOCK, &dev, node);
+	if (!err && o->vsock && o->c.porch)
+		err = hall_attach(porch_hall(o->c.porch), o->vsock);
+	return err;
+}
+
 static int outfit_open_all(struct outfit *o)
 {
 	int err = plane_open(&o->plane, &o->c.plane);
@@ -155,6 +180,8 @@ static int outfit_open_all(struct outfit *o)
 		err = outfit_open_console(o);
 	for (unsigned i = 0; !err && o->c.gear && i < o->c.gear->nics; i++)
 		err = outfit_open_nic(o, i);
+	if (!err)
+		err = outfit_open_vsock(o);
 	o->c.gear = NULL;
 	o->c.vcpu_node = o->c.disk_node = o->c.nic_node = NULL;
 	return err;
@@ -193,6 +220,8 @@ void outfit_halt(struct outfit *o)
 	for (unsigned i = 0; i < o->nics; i++)
 		virtio_net_halt(o->nic[i]);
 	plane_halt(o->plane);
+	if (o->c.porch)
+		hall_detach(porch_hall(o->c.porch));
 	porch_detach(o->c.porch);
 }
 
@@ -204,6 +233,7 @@ void outfit_close(struct outfit *o)
 	for (unsigned i = 0; i < o->disks; i++)
 		virtio_blk_close(o->disk[i]);
 	virtio_console_close(o->console);
+	virtio_vsock_close(o->vsock);
 	for (unsigned i = 0; i < o->nics; i++)
 		virtio_net_close(o->nic[i]);
 	plane_close(o->plane);

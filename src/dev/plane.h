@@ -10,7 +10,7 @@
 
 #include "dev/vqueue.h"
 
-enum { PLANE_DEVICES_MAX = 16 };
+enum { PLANE_DEVICES_MAX = 24 };
 
 struct plane;
 

@@ -20,6 +20,7 @@ enum { CHUNK = 4096, WAITING_CLIENTS = 8 };
 
 struct porch {
 	struct porch_config c;
+	struct hall *hall;
 	int listener, bell; /* -1: none */
 	pthread_t thread;
 	bool threaded;
@@ -204,19 +205,23 @@ static int listen_at(const char *stem, const char *kind, int *out)
 int porch_open(struct porch **out, const struct porch_config *c, struct failure *f)
 {
 	struct porch *p = calloc(1, sizeof *p);
-	int err = 0;
+	int err = 0, vsock = -1;
 
 	if (!p)
 		return failure_set(f, -ENOMEM, "free some memory on this node", "no memory for the guest agent's socket");
 	*p = (struct porch){.c = *c, .listener = -1, .client = -1, .lock = PTHREAD_MUTEX_INITIALIZER, .bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
-	p->c.stem = NULL;
+	p->c.stem = p->c.program = NULL;
 	if (p->bell < 0)
 		err = -errno;
 	if (!err && c->stem)
 		err = listen_at(c->stem, "agent", &p->listener);
+	if (!err && c->stem)
+		err = listen_at(c->stem, "vsock", &vsock);
+	if (!err)
+		err = hall_open(&p->hall, vsock, c->program, c->stem, c->number);
 	if (err) {
 		porch_close(p);
-		return failure_set(f, err, "use shorter names (--run-dir, --name), and see that the folder can be written", "cannot listen at %s.agent: %s",
+		return failure_set(f, err, "use shorter names (--run-dir, --name), and see that the folder can be written", "cannot listen at %s.agent and .vsock: %s",
 			c->stem ? c->stem : "", strerror(-err));
 	}
 	*out = p;
@@ -228,6 +233,7 @@ void porch_close(struct porch *p)
 	if (!p)
 		return;
 	porch_detach(p);
+	hall_close(p->hall);
 	if (p->listener >= 0)
 		close(p->listener);
 	if (p->bell >= 0)
@@ -279,6 +285,16 @@ void porch_detach(struct porch *p)
 
 /* The rest. */
 
+struct hall *porch_hall(struct porch *p)
+{
+	return p->hall;
+}
+
+uint32_t porch_cid(const struct porch *p)
+{
+	return p->c.cid;
+}
+
 size_t porch_input(struct porch *p, const void *bytes, size_t n)
 {
 	size_t taken = 0;
@@ -312,5 +328,7 @@ void porch_remove(const char *stem)
 	char path[sizeof ((struct sockaddr_un *)NULL)->sun_path];
 
 	if (snprintf(path, sizeof path, "%s.agent", stem) < (int)sizeof path)
+		unlink(path);
+	if (snprintf(path, sizeof path, "%s.vsock", stem) < (int)sizeof path)
 		unlink(path);
 }

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CONSOLE_F_MULTIPORT = 1 };
+enum { CONSOLE_F_SIZE = 1u << 0, CONSOLE_F_MULTIPORT = 1u << 1 };
 enum { QUEUE_CONTROL_IN = 2, QUEUE_CONTROL_OUT = 3 }; /* in: to the guest */
 enum { EV_DEVICE_READY, EV_PORT_ADD, EV_PORT_REMOVE, EV_PORT_READY, EV_CONSOLE_PORT, EV_RESIZE, EV_PORT_OPEN, EV_PORT_NAME };
 enum { CHUNK = 4096, BATCH = 16, CONTROL_BYTES = 8, MESSAGE_MAX = 64 };
@@ -343,8 +343,13 @@ static void console_reset(void *dev)
 
 static void console_config_read(void *dev, unsigned offset, void *data, unsigned bytes)
 {
-	const uint8_t config[8] = {[4] = CONSOLE_PORTS}; /* columns and rows are not offered, then the number of ports */
+	struct virtio_console *c = dev;
+	uint8_t config[8] = {[4] = CONSOLE_PORTS};
 
+	pthread_mutex_lock(&c->lock);
+	put16(config, c->columns);
+	put16(config + 2, c->rows);
+	pthread_mutex_unlock(&c->lock);
 	memcpy(data, config + offset, bytes);
 }
 
@@ -352,7 +357,7 @@ static const struct virtio_ops console_ops = {.serve = console_serve, .fresh = c
 
 struct virtio_dev virtio_console_dev(struct virtio_console *c)
 {
-	return (struct virtio_dev){.name = "console", .type = VIRTIO_ID_CONSOLE, .pci_class = 0x078000, .features = 1u << CONSOLE_F_MULTIPORT,
+	return (struct virtio_dev){.name = "console", .type = VIRTIO_ID_CONSOLE, .pci_class = 0x078000, .features = CONSOLE_F_SIZE | CONSOLE_F_MULTIPORT,
 		.queues = CONSOLE_QUEUES, .queue_size = CONSOLE_QUEUE_SIZE, .config_bytes = 8, .ops = &console_ops, .dev = c};
 }
 

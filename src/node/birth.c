@@ -14,6 +14,7 @@
 #include "base/quantity.h"
 #include "base/rundir.h"
 #include "base/text.h"
+#include "dev/virtio_vsock.h"
 #include "node/asks.h"
 #include "node/ending.h"
 #include "node/furnish.h"
@@ -101,7 +102,7 @@ static void prepare(struct vm *vm)
 				.coordinator_index = (uint8_t)coordinator_index(vm), .index = (uint8_t)k, .nodes = (uint8_t)vm->parts, .cpus = vm->cpus,
 				.memory = vm->memory, .kernel = vm->kernel, .initrd = vm->initrd, .append = {vm->append, vm->append_bytes},
 				.flags = vm->flags, .resets = vm->resets, .console_at = vm->console[CONTROL_CONSOLE_SERIAL].total,
-				.hvc_at = vm->console[CONTROL_CONSOLE_HVC].total,
+				.hvc_at = vm->console[CONTROL_CONSOLE_HVC].total, .cid = vm->cid,
 				.file = k == coordinator_index(vm) ? vm->baggage.file : (struct wire_blob){0},
 				.seed = k == coordinator_index(vm) ? vm->baggage.seed : (struct wire_blob){0},
 				.gear = furnish_text(vm, gear)))
@@ -203,6 +204,8 @@ static int judge(struct daemon *d, const struct control_ask_run *r, struct failu
 		return failure_set(f, -EINVAL, "ask for 1 to 64", "a VM cannot have %u CPUs", r->cpus);
 	if (r->memory < memory_min || r->memory > memory_max || r->memory % PAGE_BYTES)
 		return failure_set(f, -EINVAL, "ask for 1M to 1T, a multiple of 4K", "a VM cannot have %s of memory", quantity_print_bytes(r->memory, text));
+	if (r->cid && (r->cid < VSOCK_CID_MIN || r->cid == UINT32_MAX))
+		return failure_set(f, -EINVAL, "take one from 3 to 4294967294", "a guest cannot have CID %u", r->cid);
 	if (r->append.bytes >= VMS_APPEND_MAX)
 		return failure_set(f, -E2BIG, "make it shorter", "the kernel command line is longer than %u bytes", VMS_APPEND_MAX - 1u);
 	if (!baggage_good(&r->file, &r->seed))
@@ -226,6 +229,7 @@ int birth_begin(struct daemon *d, const struct control_ask_run *r, struct vm **o
 	vm = vms_add(d, random_u64(), r->vm.s, d->name);
 	if (!vm)
 		return failure_set(f, -ENOMEM, "free some memory on this host", "out of memory");
+	vm->cid = r->cid ? r->cid : VSOCK_CID_MIN + (uint32_t)(vm->id % 0x7ffffff0);
 	vm->cpus = r->cpus;
 	vm->memory = r->memory;
 	vm->flags = r->flags;

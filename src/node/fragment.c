@@ -296,6 +296,7 @@ static void on_prepare(struct fragment *g, const uint8_t *body, size_t bytes)
 		memcpy(g->gear_text, in.gear.at, in.gear.bytes);
 	c->flags = in.flags;
 	c->resets = in.resets;
+	c->cid = in.cid;
 	fragment_talk_seek(&g->talk, CONTROL_CONSOLE_SERIAL, in.console_at);
 	fragment_talk_seek(&g->talk, CONTROL_CONSOLE_HVC, in.hvc_at);
 	g->ops = in.flags & CONTROL_RUN_FAKE ? &fragment_machine_fake : &fragment_machine_real;

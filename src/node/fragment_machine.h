@@ -32,6 +32,7 @@ struct fragment_config {
 	char vm[NAME_BYTES];
 	node_t self, coordinator;      /* the coordinator's node has the devices, boots the kernel and owns the console */
 	unsigned nodes, cpus;
+	uint32_t cid;                  /* of the guest, for vsock */
 	unsigned resets;               /* how often its guest has reset itself before */
 	uint64_t memory;
 	struct fragment_node node[NODES_MAX];

@@ -8,6 +8,7 @@
 #include <sys/un.h>
 
 #include "base/log.h"
+#include "node/sandbox.h"
 
 enum { QUEUE_MAX = 1 << 20 }; /* bytes queued to the daemon */
 
@@ -19,7 +20,8 @@ static void on_terminal(void *user, const void *bytes, size_t n)
 int fragment_talk_open(struct fragment_talk *t, int control, struct failure *f)
 {
 	static const char suffix[] = ".sock";
-	struct porch_config c = {.terminal = on_terminal, .user = t};
+	struct porch_config c = {.terminal = on_terminal, .user = t, .program = "/proc/self/exe", .number = SANDBOX_DIAL_FD,
+		.cid = t->config->cid};
 	struct sockaddr_un a = {0};
 	socklen_t n = sizeof a;
 	size_t length;

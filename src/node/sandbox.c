@@ -167,6 +167,7 @@ static const struct { int call; struct scmp_arg_cmp when; } allowed_when[] = {
 	{SCMP_SYS(clone), {0, SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD}},
 	{SCMP_SYS(prctl), {0, SCMP_CMP_EQ, PR_SET_NAME, 0}},
 	{SCMP_SYS(prctl), {0, SCMP_CMP_EQ, PR_SET_TIMERSLACK, 0}},
+	{SCMP_SYS(recvmsg), {0, SCMP_CMP_EQ, SANDBOX_DIAL_FD, 0}}, /* a descriptor may come with it: the connections made for a guest */
 	{SCMP_SYS(fcntl), {1, SCMP_CMP_EQ, F_GETFL, 0}},
 	{SCMP_SYS(fcntl), {1, SCMP_CMP_EQ, F_SETFL, 0}},
 	{SCMP_SYS(fcntl), {1, SCMP_CMP_EQ, F_SETFD, 0}},

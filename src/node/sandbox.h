@@ -25,6 +25,7 @@
 enum {
 	SANDBOX_FILES = 1024,
 	SANDBOX_NAME_FD = SANDBOX_FILES - 1,  /* /proc/self/comm, for the handler */
+	SANDBOX_DIAL_FD = SANDBOX_FILES - 2,  /* where descriptors may come from: the process that connects for the guest (dev/dialer.h) */
 	SANDBOX_USERS = 0x70000000,           /* users of VMs begin here; none of /etc/passwd's */
 	SANDBOX_USERS_MASK = 0x0fffffff,
 };

@@ -118,7 +118,7 @@ void vms_print(const struct vm *vm, struct channel *to)
 	CHANNEL_SEND(to, vm_line, .vm_id = vm->id, .vm = channel_name(vm->name), .coordinator = channel_name(vm->coordinator), .state = (uint8_t)vm->state,
 		.cpus = vm->cpus, .memory = vm->memory, .age_ms = loop_now_ms() - vm->born_ms, .kernel = vm->kernel, .resets = vm->resets, .reason = (uint8_t)vm->reason,
 		.about = channel_name(vm->about), .what = channel_text(vm->what), .trouble = channel_text(vm->trouble),
-		.sockets = channel_text(vm->state == CONTROL_VM_ENDED ? "" : vm->sockets));
+		.sockets = channel_text(vm->state == CONTROL_VM_ENDED ? "" : vm->sockets), .cid = vm->cid);
 	for (unsigned k = 0; k < vm->parts; k++) {
 		const struct vm_part *p = &vm->part[k];
 
@@ -202,6 +202,7 @@ void vms_adopt(struct daemon *d, const struct part *part)
 	vm->cpus = c->cpus;
 	vm->flags = c->flags;
 	vm->resets = c->resets;
+	vm->cid = c->cid;
 	vm->memory = c->memory;
 	vm->born_ms = vm->booted_ms = part->born_ms;
 	vm->kernel = c->kernel;
@@ -286,6 +287,7 @@ static void take_line(struct daemon *d, const char *from, const struct control_v
 	TEXT_SET(vm->what, in->what.s);
 	TEXT_SET(vm->trouble, in->trouble.s);
 	TEXT_SET(vm->sockets, in->sockets.s);
+	vm->cid = in->cid;
 }
 
 static void take_part(struct daemon *d, const char *from, const struct control_part_line *in)

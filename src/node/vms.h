@@ -47,6 +47,7 @@ struct vm {
 	struct vm_part part[NODES_MAX];
 	enum stop_reason reason;
 	char about[NAME_BYTES], what[256];
+	uint32_t cid;            /* of the guest, for vsock */
 	char sockets[RUNDIR_PATH_BYTES]; /* on the coordinator's host, as in vm_line */
 	char trouble[600];       /* the last with a disk or a network card */
 	/* Coordinator only. */

@@ -28,7 +28,7 @@
 	M(ask_list, 16, ) \
 	M(ask_info, 17, F(name, vm)) \
 	M(ask_run, 18, F(name, vm) F(u32, cpus) F(u64, memory) F(text, place) F(text, kernel) F(text, initrd) F(blob, append) F(u32, flags) \
-		F(blob, file) F(blob, seed) F(blob, gear)) \
+		F(blob, file) F(blob, seed) F(blob, gear) F(u32, cid)) \
 	/* owner: the VM ends when this client goes without console_detach. from: position in the console's stream to begin at (0: all that is kept). port: enum \
 	 * control_console. */ \
 	M(ask_console, 19, F(name, vm) F(u8, owner) F(u8, port) F(u64, from)) \
@@ -45,9 +45,9 @@
 		F(u64, memory_used) F(u64, rtt_us) F(u64, garbage)) \
 	/* state: enum control_vm_state; reason: enum stop_reason once ended, about: the node it is about. age_ms: since it was asked for. resets: how often \
 	 * its guest has reset itself and was started again. trouble: the last there was with a disk or a network card. sockets: where on the \
-	 * coordinator's host programs meet its guest, without what follows the dot (dev/porch.h). */ \
+	 * coordinator's host programs meet its guest, without what follows the dot (dev/porch.h). cid: of the guest, for vsock. */ \
 	M(vm_line, 33, F(u64, vm_id) F(name, vm) F(name, coordinator) F(u8, state) F(u32, cpus) F(u64, memory) F(u64, age_ms) F(text, kernel) \
-		F(u32, resets) F(u8, reason) F(name, about) F(text, what) F(text, trouble) F(text, sockets)) \
+		F(u32, resets) F(u8, reason) F(name, about) F(text, what) F(text, trouble) F(text, sockets) F(u32, cid)) \
 	M(part_line, 34, F(u64, vm_id) F(u8, index) F(name, node) F(u64, vcpus) F(u64, memory) F(u8, state) F(u32, pid) F(text, address)) \
 	M(stat_line, 35, F(name, node) F(name, key) F(u64, value)) \
 	/* level: enum control_level. */ \
@@ -85,7 +85,7 @@
 	 * one part_layout a node; the last of them sets it going. index: the receiver's node_t. vcpus: a bit each. console_at: position in the VM's \
 	 * console at which this guest's begins, hvc_at: the same of the second. file, seed: to the coordinator's own part only. */ \
 	M(part_prepare, 80, F(u64, vm_id) F(name, vm) F(name, coordinator) F(u8, coordinator_index) F(u8, index) F(u8, nodes) F(u32, cpus) F(u64, memory) \
-		F(text, kernel) F(text, initrd) F(blob, append) F(u32, flags) F(u32, resets) F(u64, console_at) F(u64, hvc_at) F(blob, file) \
+		F(text, kernel) F(text, initrd) F(blob, append) F(u32, flags) F(u32, resets) F(u32, cid) F(u64, console_at) F(u64, hvc_at) F(blob, file) \
 		F(blob, seed) F(blob, gear)) \
 	M(part_layout, 81, F(u64, vm_id) F(u8, of) F(name, node) F(u64, vcpus) F(u64, memory)) \
 	/* Reserved, and its fragment listens there for the others. cpuid: what that node's KVM offers, as vm/ packs it. */ \

@@ -17,4 +17,14 @@ cp "$assets/initrd.gz" "$disk/tree/boot/initrd.img-$(cat "$assets/release")"
 : >"$disk/tree/sbin/init"
 mke2fs -q -F -t ext4 -d "$disk/tree" -U 11111111-2222-3333-4444-555555555555 "$disk/boot.img" 64M || exit 1
 rm -rf "$disk/tree"
-"$root/lab" --nodes 1 --lend cpus=2,memory=512M --share "$assets" --share "$disk" --env DISK="$disk/boot.img" -- "$root/tests/guest/daemon_cases.sh" "$assets" "$@"
+# A guest whose job is to be met, and the program that meets it.
+talk=${TALK:-$root/build/tests/guest/talk}
+if [ -x "$talk" ]; then
+	cp "$talk" "$disk/talk"
+	modules=
+	for m in virtio_console vsock vmw_vsock_virtio_transport_common vmw_vsock_virtio_transport; do
+		modules="$modules --add $(find "$assets/modules/kernel" -name "$m.ko"):modules/$m.ko"
+	done
+	"$root/tools/lab/guest-initrd" -o "$disk/meet.gz" --job "$root/tests/guest/meet_job" --add "$talk" $modules || exit 1
+fi
+"$root/lab" --nodes 1 --lend cpus=2,memory=512M --share "$assets" --share "$disk" --env DISK="$disk/boot.img" --env MEET="$disk" -- "$root/tests/guest/daemon_cases.sh" "$assets" "$@"

@@ -64,6 +64,42 @@ case_from_disk() {
 	nothing_left
 }
 
+# at_hvc0 WORDS ROWS COLUMNS: say them on the guest's second console, from a terminal of that size, and wait for the answer.
+at_hvc0() {
+	timeout 60 "$MEET/talk" pty "$2" "$3" "$1" "heard $1" tessera console v1 --port hvc0 >"$tmp/hvc" 2>&1 || note "no answer of hvc0 to $1: $(cat "$tmp/hvc")"
+}
+
+case_meets() {
+	: >"$tmp/log"
+	tessera run --name v1 --initrd "$MEET/meet.gz" $kernel --append quiet >"$tmp/log" 2>&1 </dev/null &
+	client=$!
+	await 'job: agent at'
+	says 'agent at /dev/vport'
+	vsock=$(tessera info v1 --json | sed -n 's/.*"vsock_socket": "\([^"]*\)".*/\1/p')
+	agent=$(tessera info v1 --json | sed -n 's/.*"agent_socket": "\([^"]*\)".*/\1/p')
+	for word in one two; do
+		timeout 60 "$MEET/talk" unix "$agent" "$word" "agent heard $word" >"$tmp/agent" 2>&1 || note "no answer of the agent: $(cat "$tmp/agent")"
+	done
+	tessera stats v1 | grep -q 'agent.guest_open *1' || note 'stats do not know that the port is open'
+	at_hvc0 'size 33 101' 33 101
+	at_hvc0 'size 20 70' 20 70
+	timeout 60 "$MEET/talk" unix "$vsock" 'CONNECT 1234' 'guest says hello' >"$tmp/vsock" 2>&1 || note "the guest is not reached by vsock: $(cat "$tmp/vsock")"
+	timeout 60 "$MEET/talk" unix "$vsock" 'CONNECT 4321' OK >"$tmp/vsock" 2>&1 && note 'a port of the guest where nobody listens was reached'
+	timeout 60 "$MEET/talk" vsock-bulk "$vsock" 1235 count:300000 count:300000 >"$tmp/vsock" 2>&1 || note "bulk by vsock: $(cat "$tmp/vsock")"
+	timeout 60 "$MEET/talk" unix-listen "${vsock}_77" 'host answers' 'guest calls' >"$tmp/called" 2>&1 &
+	called=$!
+	until_true 'listening for the guest' test -S "${vsock}_77"
+	at_hvc0 call 24 80
+	wait "$called" || note "the guest did not call: $(cat "$tmp/called")"
+	rm -f "${vsock}_77"
+	at_hvc0 call-nobody 24 80
+	at_hvc0 the-end 24 80
+	finish
+	exits 0
+	says '^guest: exit 0'
+	nothing_left
+}
+
 case_daemon_restarts() {
 	start 'guest: up' $kernel --append 'quiet guest.run="for i in 1 2 3 4 5 6; do read -r key; echo key:$key; done"'
 	kill -9 "$(cat /run/lab/A.pid)"

@@ -138,6 +138,9 @@ def console(c):
     agent = json.loads(c.ok("info", "v1", "--json", "--node", "B"))["agent_socket"]
     mode = os.stat(agent).st_mode
     check(stat.S_ISSOCK(mode) and mode & 0o777 == 0o600, f"the agent's socket is for the daemon's user only: {mode:o}")
+    vsock = json.loads(c.ok("info", "v1", "--json", "--node", "B"))
+    check(stat.S_ISSOCK(os.stat(vsock["vsock_socket"]).st_mode) and vsock["vsock_cid"] >= 3, f"vsock: {vsock}")
+    c.refused(3, "cannot read 'cid=2'", "run", "--fake", "--name", "v2", "--vsock", "cid=2", "--node", "A")
     c.refused(2, "no console", "console", "v1", "--port", "tty9", "--node", "A")
     type_in(near, "flood\r")
     for p in (far, near):

@@ -171,7 +171,7 @@ TEST(console_ports_are_told_of)
 
 	dev.ops->config_read(dev.dev, 0, config, 8);
 	CHECK_EQ(config[4], CONSOLE_PORTS);
-	CHECK_EQ(dev.features, 2);
+	CHECK_EQ(dev.features, 3);
 	virtio_console_resize(h->c, 132, 50); /* before there is a driver */
 	virtio_console_connect(h->c, CONSOLE_AGENT, true);
 	queues_up(h);
