@@ -162,8 +162,8 @@ static void write_message(struct virtio_console *c, unsigned port, unsigned what
 		break;
 	case OWES_SIZE:
 		event = EV_RESIZE, value = 0;
-		put16(c->message + CONTROL_BYTES, c->rows);
-		put16(c->message + CONTROL_BYTES + 2, c->columns);
+		put16(c->message + CONTROL_BYTES, c->columns);
+		put16(c->message + CONTROL_BYTES + 2, c->rows);
 		n += 4;
 		break;
 	default: break;

@@ -8,7 +8,7 @@
  * not been told of is told before the next open. A driver that does without ports has the terminal only.
  * Input waits for a driver, and over its resets: what was typed before there is one is not lost, as on a line.
  *
- * The size of the terminal is sent rows first, as Linux reads it; the standard says columns first.
+ * The size of the terminal is sent columns first, as the standard says; Linux has read rows first for long, and was mended in 2025, in stable kernels, too.
  *
  * Threads: open and close belong to one owner; the rest from any thread. The callbacks come from the queues' workers, calls.guest() also under the bus lock; no lock of
  * ours held; they do not block. Locks: one, a leaf. */

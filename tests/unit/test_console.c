@@ -183,7 +183,7 @@ TEST(console_ports_are_told_of)
 	CHECK_EQ(hear(h, NULL, 0), EV_CONSOLE_PORT * 10 + 1);
 	CHECK_EQ(hear(h, NULL, 0), EV_PORT_OPEN * 10 + 1);
 	CHECK_EQ(hear(h, size, sizeof size), EV_RESIZE * 10);
-	CHECK_EQ((uint8_t)size[0], 50);
+	CHECK_EQ((uint8_t)size[0], 132);
 	say(h, 1, EV_PORT_READY, 1);
 	CHECK_EQ(hear(h, name, sizeof name), 100 + EV_PORT_NAME * 10 + 1);
 	CHECK(strcmp(name, "org.qemu.guest_agent.0") == 0);
