@@ -106,8 +106,6 @@ static int prepare(struct fragment *g)
 	struct fragment_config *c = &g->config;
 	int err = fragment_gear_open(&g->gear, &g->step_failure);
 
-	if (!err)
-		err = fragment_talk_open(&g->talk, SPAWN_CONTROL_FD, &g->step_failure);
 	if (!err && !(c->flags & (CONTROL_RUN_FAKE | CONTROL_RUN_UNSAFE_MMU))) {
 		if (c->nodes > 1)
 			err = kvmcheck_span(c->node[c->self.v].name, &g->step_failure);
@@ -323,7 +321,8 @@ static void on_layout(struct fragment *g, const uint8_t *body, size_t bytes)
 	g->config.node[in.of].memory = in.memory;
 	if (++g->layouts < g->config.nodes)
 		return;
-	if (enter_sandbox(g))
+	/* before the sandbox: the process that connects for the guest keeps the host's files */
+	if (fragment_talk_open(&g->talk, SPAWN_CONTROL_FD, &g->step_failure) || enter_sandbox(g))
 		fail(g, &g->step_failure);
 	else
 		begin_step(g, STEP_PREPARE);
