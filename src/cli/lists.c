@@ -243,48 +243,21 @@ static void print_info(const struct snapshot *s, const struct control_vm_line *v
 	table_fini(&t);
 }
 
-/* The VM as it was asked for. */
-static int print_file(struct client *c, struct failure *f)
-{
-	struct control_vm_file in = {0};
-	const uint8_t *body;
-	size_t bytes;
-	unsigned id = 0;
-	int err;
-
-	while (!(err = client_next(c, &id, &body, &bytes, f)) && id != CONTROL_end)
-		if (id == CONTROL_vm_file && !control_get_vm_file(body, bytes, &in))
-			fwrite(in.file.at, 1, in.file.bytes, stdout);
-	return err;
-}
-
 static int info_yaml(const struct options *o)
 {
 	struct failure f = {0};
-	struct client c;
-	int err = client_open(&c, o->value[OPTION_RUN_DIR], o->value[OPTION_NODE], &f);
 
-	if (!err)
-		err = CLIENT_SEND(&c, &f, ask_file, .vm = client_name(o->operand));
-	if (!err)
-		err = print_file(&c, &f);
-	client_close(&c);
-	return err ? (int)report_failure(&f, o->value[OPTION_JSON]) : REPORT_OK;
+	return snapshot_ask_file(o, stdout, &f) ? (int)report_failure(&f, o->value[OPTION_JSON]) : REPORT_OK;
 }
 
 static int info_all(const struct options *o)
 {
 	bool json = o->value[OPTION_JSON];
 	struct failure f = {0};
-	struct snapshot s = {0};
-	struct client c;
-	int err = client_open(&c, o->value[OPTION_RUN_DIR], o->value[OPTION_NODE], &f);
+	char here[NAME_BYTES];
+	struct snapshot s;
+	int err = snapshot_ask(&s, o, here, &f);
 
-	if (!err)
-		err = CLIENT_SEND(&c, &f, ask_info, .vm = client_name(o->operand));
-	if (!err)
-		err = snapshot_read(&s, &c, &f);
-	client_close(&c);
 	if (!err && s.vms != 1)
 		err = failure_set(&f, -EPROTO, "run the same version of tessera as client and daemon", "the daemon told of %u VMs", s.vms);
 	if (!err && json)

@@ -58,6 +58,40 @@ int snapshot_read(struct snapshot *s, struct client *c, struct failure *f)
 	return err;
 }
 
+int snapshot_ask(struct snapshot *s, const struct options *o, char here[NAME_BYTES], struct failure *f)
+{
+	struct client c;
+	int err = client_open(&c, o->value[OPTION_RUN_DIR], o->value[OPTION_NODE], f);
+
+	*s = (struct snapshot){0};
+	if (!err)
+		err = CLIENT_SEND(&c, f, ask_info, .vm = client_name(o->operand));
+	if (!err)
+		err = snapshot_read(s, &c, f);
+	if (!err)
+		memcpy(here, c.node, NAME_BYTES);
+	client_close(&c);
+	return err;
+}
+
+int snapshot_ask_file(const struct options *o, FILE *to, struct failure *f)
+{
+	struct control_vm_file in = {0};
+	struct client c;
+	const uint8_t *body;
+	size_t bytes;
+	unsigned id = 0;
+	int err = client_open(&c, o->value[OPTION_RUN_DIR], o->value[OPTION_NODE], f);
+
+	if (!err)
+		err = CLIENT_SEND(&c, f, ask_file, .vm = client_name(o->operand));
+	while (!err && !(err = client_next(&c, &id, &body, &bytes, f)) && id != CONTROL_end)
+		if (id == CONTROL_vm_file && !control_get_vm_file(body, bytes, &in))
+			fwrite(in.file.at, 1, in.file.bytes, to);
+	client_close(&c);
+	return err;
+}
+
 void snapshot_fini(struct snapshot *s)
 {
 	free(s->node);

@@ -49,42 +49,27 @@ static int find_forward(const struct options *vm, struct place *p, struct failur
 	return failure_set(f, -ENOENT, "start it with --net user,forward=tcp:PORT:22", "no port is passed on to the VM's port %d", SSH_PORT);
 }
 
-/* The VM's file, as it was asked for, into a file that only we see. */
-static int fetch_file(const struct options *o, int fd, struct failure *f)
-{
-	struct control_vm_file in = {0};
-	struct client c;
-	const uint8_t *body;
-	size_t bytes;
-	unsigned id = 0;
-	int err = client_open(&c, o->value[OPTION_RUN_DIR], o->value[OPTION_NODE], f);
-
-	if (!err)
-		err = CLIENT_SEND(&c, f, ask_file, .vm = client_name(o->operand));
-	while (!err && !(err = client_next(&c, &id, &body, &bytes, f)) && id != CONTROL_end)
-		if (id == CONTROL_vm_file && !control_get_vm_file(body, bytes, &in) && write(fd, in.file.at, in.file.bytes) != (ssize_t)in.file.bytes)
-			err = failure_set(f, -EIO, "free some memory", "no room for the VM's file");
-	client_close(&c);
-	return err;
-}
-
+/* From the VM's file, by way of a file that only we see. */
 static int read_forward(const struct options *o, struct place *p, struct failure *f)
 {
 	struct options vm = {.verb = VERB_RUN};
 	struct vmfile file = {0};
 	char path[32];
 	int fd = memfd_create("vm", MFD_CLOEXEC), err;
+	FILE *text = fd < 0 ? NULL : fdopen(fd, "w");
 
-	if (fd < 0)
+	if (!text)
 		return failure_set(f, -errno, "free some memory", "no room for the VM's file: %s", strerror(errno));
 	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-	err = fetch_file(o, fd, f);
+	err = snapshot_ask_file(o, text, f);
+	if (!err && fflush(text))
+		err = failure_set(f, -EIO, "free some memory", "no room for the VM's file");
 	if (!err)
 		err = vmfile_read(&file, path, &vm, f);
 	if (!err)
 		err = find_forward(&vm, p, f);
 	vmfile_close(&file);
-	close(fd);
+	fclose(text);
 	return err;
 }
 
@@ -101,15 +86,10 @@ static void address_only(const char *text, char to[ADDR_TEXT_BYTES])
 /* The address of a node: the one at which others reach it, without the port; of this host's own, the loopback. */
 static int find_node(const struct options *o, struct place *p, struct failure *f)
 {
-	struct snapshot s = {0};
-	struct client c;
-	int err = client_open(&c, o->value[OPTION_RUN_DIR], o->value[OPTION_NODE], f);
-	const char *here = c.node;
+	char here[NAME_BYTES];
+	struct snapshot s;
+	int err = snapshot_ask(&s, o, here, f);
 
-	if (!err)
-		err = CLIENT_SEND(&c, f, ask_info, .vm = client_name(o->operand));
-	if (!err)
-		err = snapshot_read(&s, &c, f);
 	if (!err && s.vms == 1 && !*p->node)
 		snprintf(p->node, sizeof p->node, "%s", s.vm[0].coordinator.s);
 	for (unsigned k = 0; !err && k < s.parts; k++)
@@ -118,7 +98,6 @@ static int find_node(const struct options *o, struct place *p, struct failure *f
 	if (!err && (!*p->address || strcmp(p->node, here) == 0))
 		snprintf(p->address, sizeof p->address, "127.0.0.1");
 	snapshot_fini(&s);
-	client_close(&c);
 	return err;
 }
 

@@ -38,14 +38,9 @@ static int ask_node(const struct options *o, const char *node, struct stats *k, 
 
 int stats_gather(const struct options *o, struct snapshot *s, struct stats *k, struct failure *f)
 {
-	struct client c;
-	int err = client_open(&c, o->value[OPTION_RUN_DIR], o->value[OPTION_NODE], f);
+	char here[NAME_BYTES];
+	int err = snapshot_ask(s, o, here, f);
 
-	if (!err)
-		err = CLIENT_SEND(&c, f, ask_info, .vm = client_name(o->operand));
-	if (!err)
-		err = snapshot_read(s, &c, f);
-	client_close(&c);
 	for (unsigned p = 0; p < s->parts && !err; p++)
 		err = ask_node(o, s->part[p].node.s, k, f);
 	return err;
