@@ -1,41 +1,30 @@
 /* See dialer.h. Each question and each answer is one message of a socket that keeps their bounds. */
 #include "dev/dialer.h"
 
+#include "dev/helper.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+_Static_assert((int)DIALER_FD == (int)HELPER_FD, "as it is spawned");
+
 struct question { uint32_t id, port; };
 
 static int spawn(struct dialer *d, const char *program, const char *stem, int theirs)
 {
 	char *const args[] = {(char[]){"tessera"}, (char[]){"dial"}, (char *)stem, NULL}, *const env[] = {NULL}; /* POSIX: exec changes none of them */
-	posix_spawn_file_actions_t files;
-	posix_spawnattr_t how;
-	sigset_t all, none;
-	int err;
+	int nothing = open("/dev/null", O_RDWR | O_CLOEXEC), err;
 
-	sigfillset(&all);
-	sigemptyset(&none);
-	posix_spawn_file_actions_init(&files);
-	posix_spawnattr_init(&how);
-	posix_spawnattr_setflags(&how, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
-	posix_spawnattr_setsigdefault(&how, &all);
-	posix_spawnattr_setsigmask(&how, &none);
-	err = posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDWR, 0);
-	err = err ? err : posix_spawn_file_actions_adddup2(&files, 0, 1);
-	err = err ? err : posix_spawn_file_actions_adddup2(&files, theirs, DIALER_FD);
-	err = err ? err : posix_spawn_file_actions_addclosefrom_np(&files, DIALER_FD + 1);
-	err = err ? err : posix_spawn(&d->pid, program, &files, &how, args, env);
-	posix_spawn_file_actions_destroy(&files);
-	posix_spawnattr_destroy(&how);
-	return -err;
+	if (nothing < 0)
+		return -errno;
+	err = helper_spawn(&d->pid, program, args, env, (int[]){nothing, nothing, -1, theirs});
+	close(nothing);
+	return err;
 }
 
 int dialer_open(struct dialer *d, const char *program, const char *stem, int number)

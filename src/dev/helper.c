@@ -42,14 +42,12 @@ bool helper_there(const char *name)
 	return find(name, program);
 }
 
-/* Descriptors 0 to 3 are what it gets; signals as if nobody had touched them. */
-static int spawn(struct helper *h, const char *program, char *const *args, int life, int fd)
+int helper_spawn(int *pid, const char *program, char *const *args, char *const *env, const int fd[HELPER_FD + 1])
 {
-	char *const env[] = {(char[]){"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}, (char[]){"LC_ALL=C"}, NULL};
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t how;
 	sigset_t all, none;
-	int err;
+	int err = 0;
 
 	sigfillset(&all);
 	sigemptyset(&none);
@@ -58,15 +56,20 @@ static int spawn(struct helper *h, const char *program, char *const *args, int l
 	posix_spawnattr_setflags(&how, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
 	posix_spawnattr_setsigdefault(&how, &all);
 	posix_spawnattr_setsigmask(&how, &none);
-	err = posix_spawn_file_actions_adddup2(&files, life, 0);
-	err = err ? err : posix_spawn_file_actions_adddup2(&files, h->words, 1);
-	err = err ? err : posix_spawn_file_actions_adddup2(&files, h->words, 2);
-	err = err ? err : posix_spawn_file_actions_adddup2(&files, fd, HELPER_FD);
+	for (int i = 0; i <= HELPER_FD && !err; i++)
+		err = fd[i] < 0 ? 0 : posix_spawn_file_actions_adddup2(&files, fd[i], i);
 	err = err ? err : posix_spawn_file_actions_addclosefrom_np(&files, HELPER_FD + 1);
-	err = err ? err : posix_spawn(&h->pid, program, &files, &how, args, env);
+	err = err ? err : posix_spawn(pid, program, &files, &how, args, env);
 	posix_spawn_file_actions_destroy(&files);
 	posix_spawnattr_destroy(&how);
 	return -err;
+}
+
+static int spawn(struct helper *h, const char *program, char *const *args, int life, int fd)
+{
+	char *const env[] = {(char[]){"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}, (char[]){"LC_ALL=C"}, NULL};
+
+	return helper_spawn(&h->pid, program, args, env, (int[]){life, h->words, h->words, fd});
 }
 
 static void forget(struct helper *h)

@@ -17,6 +17,10 @@ struct helper {
 	const char *name;
 };
 
+/* Start a program without copying this process, with signals as if nobody had touched them. fd[i] becomes its descriptor i, -1: as it is here; it gets no others.
+ * -errno. */
+int helper_spawn(int *pid, const char *program, char *const *args, char *const *env, const int fd[HELPER_FD + 1]) MUST_CHECK;
+
 /* Is there such a program on this host? */
 bool helper_there(const char *name);
 
