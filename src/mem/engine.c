@@ -362,7 +362,7 @@ static enum page_event_kind engine_asks(struct engine *e, uint64_t page, bool wr
 {
 	bool first = engine_homed_here(e, page) && e->page[page].state == PAGE_I && e->page[page].pending == PAGE_IDLE;
 
-	if (!write && first && !e->config.migrate_off)
+	if (!write && first)
 		write = migrate_read(&e->migrate[page], e->config.self);
 	return write || engine_fresh(e, page) ? PAGE_EV_WRITE : PAGE_EV_READ;
 }

@@ -22,7 +22,7 @@ void learn_event(struct engine *e, uint64_t page, struct page_event *ev, const u
 		learn_verify(e, page, who, data);
 	else if (asks && !d->serving && d->sharers & 1u << who.v)
 		migrate_upgrade(&e->migrate[page], who, d->sharers, e->config.self);
-	else if (ev->kind == PAGE_EV_MSG && ev->msg == PAGE_GET_S && !e->config.migrate_off)
+	else if (ev->kind == PAGE_EV_MSG && ev->msg == PAGE_GET_S)
 		ev->exclusive = migrate_read(&e->migrate[page], who);
 }
 

@@ -39,7 +39,6 @@ struct pager_config {
 	int32_t spin_us;         /* poll so long before blocking, at most: -1 never, 0 the default if the process may use more than one CPU, else never */
 	uint32_t prefetch_pages; /* longest prefetch window */
 	bool prefetch_off;
-	bool migrate_off;        /* a read is never served as a write (mem/migrate.h) */
 	unsigned dead_ms;        /* TCP: a peer whose kernel acknowledges nothing for so long is lost; 0: the system's idea */
 	/* The pager gave up: it answers nothing and installs nothing from now on, so every thread that needs a page waits for ever. Called once at most,
 	 * from the pager's thread, never after pager_freeze; must not block. node: who caused it. The owner ends the process, or calls pager_stop. */
