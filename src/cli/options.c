@@ -100,7 +100,8 @@ static const struct verb_spec verbs[VERBS] = {
 	[VERB_TOP] = {"top", "VM", "watch what a VM does",
 		"Shows, anew every second, what each vCPU does (the node it is on, its share of a host CPU, how often it waited for a page of another node, and how "
 		"long: the median and the 99th percentile since its start), what each node sends to each other (with the shortest recent round trip), its "
-		"disks and network cards, and the pages that were waited for most often since the start. Ends on ^C. Where standard output is no terminal it prints "
+		"disks and network cards, its devices' busiest queues (blk0.1: vCPU 1's of the first disk) with the node that serves each and how often that waited for "
+		"memory, and the pages that were waited for most often since the start. Ends on ^C. Where standard output is no terminal it prints "
 		"one picture after the other."},
 	[VERB_CONSOLE] = {"console", "VM", "attach to a VM's console", "Shows the console's last 64 KiB and what follows, and passes keys. Detach with ^]. "
 		"Several clients may be attached."},

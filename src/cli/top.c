@@ -1,7 +1,8 @@
 /* See top.h. Two looks at the counters (cli/stats.h), some time apart, make a picture; a document or a screen is made of that.
  *
  * What fragments count for it: vcpu.N.cpu_ns, .faults, .p50_ns, .p99_ns on the vCPU's node; peer.N.bytes_sent, .messages_sent, .rtt_ns for the part of
- * that index; hot.gfn.G; disk.N.* and net.N.* on the node that has them (dev/depot.c). Queues will be rows like those of vCPUs. */
+ * that index; hot.gfn.G; disk.N.* and net.N.* on the node that has them (dev/depot.c); queue.DEVICE.N.requests, .bytes, .waits on the node that serves it
+ * (dev/outfit.c). */
 #include "cli/top.h"
 
 #include <errno.h>
@@ -22,7 +23,7 @@
 #include "cli/table.h"
 #include "proto/stop.h"
 
-enum { INTERVAL_MS = 1000, PAGES_SHOWN = 10, DEVICES = 64 };
+enum { INTERVAL_MS = 1000, PAGES_SHOWN = 10, QUEUES_SHOWN = 12, DEVICES = 64 };
 
 struct look {
 	struct snapshot s;
@@ -31,6 +32,7 @@ struct look {
 };
 
 struct page_row { char gfn[NAME_BYTES]; uint64_t faults; };
+struct queue_row { char device[NAME_BYTES / 2]; unsigned queue; const char *node; double requests, bytes, waits; /* a second */ };
 
 struct top {
 	const struct options *o;
@@ -127,6 +129,37 @@ static unsigned gather_pages(const struct stats *k, struct page_row **out)
 	return rows < PAGES_SHOWN ? rows : PAGES_SHOWN;
 }
 
+static int by_requests(const void *a, const void *b)
+{
+	const struct queue_row *p = a, *q = b;
+
+	return (p->requests < q->requests) - (p->requests > q->requests);
+}
+
+/* The queues of all nodes, in the order in which the nodes name them; how many. */
+static unsigned gather_queues(const struct top *t, struct queue_row **out)
+{
+	struct queue_row *row = calloc(t->now.k.lines + 1, sizeof *row);
+	unsigned rows = 0;
+
+	for (unsigned n = 0; row && n < t->now.k.lines; n++) {
+		const struct control_stat_line *l = &t->now.k.line[n];
+		struct queue_row r = {.node = l->node.s};
+		char what[NAME_BYTES];
+		int end = 0;
+
+		if (sscanf(l->key.s, "queue.%31[a-z0-9].%u.requests%n", r.device, &r.queue, &end) < 2 || !end || l->key.s[end])
+			continue;
+		snprintf(what, sizeof what, "queue.%s", r.device);
+		r.requests = rate(t, r.node, what, r.queue, "requests");
+		r.bytes = rate(t, r.node, what, r.queue, "bytes");
+		r.waits = rate(t, r.node, what, r.queue, "waits");
+		row[rows++] = r;
+	}
+	*out = row;
+	return rows;
+}
+
 /* As a document. */
 
 static json_t *json_vcpus(const struct top *t)
@@ -196,6 +229,19 @@ static json_t *json_nets(const struct top *t)
 	return all;
 }
 
+static json_t *json_queues(const struct top *t)
+{
+	json_t *all = json_array();
+	struct queue_row *row;
+	unsigned rows = gather_queues(t, &row);
+
+	for (unsigned n = 0; n < rows; n++)
+		json_array_append_new(all, json_pack("{s:s,s:i,s:s,s:f,s:f,s:f}", "device", row[n].device, "queue", (int)row[n].queue, "node", row[n].node,
+			"requests_per_s", row[n].requests, "bytes_per_s", row[n].bytes, "waits_per_s", row[n].waits));
+	free(row);
+	return all;
+}
+
 static const char *state_of(const struct top *t)
 {
 	static const char *const names[CONTROL_VM_STATES] = {"starting", "running", "stopping", "ended"};
@@ -214,7 +260,7 @@ static void print_document(const struct top *t)
 	free(row);
 	report_json(json_pack("{s:s,s:s,s:I,s:o,s:o,s:o,s:o,s:o,s:o}", "vm", t->o->operand, "state", state_of(t), "interval_ms",
 		(json_int_t)(t->now.at_ms - t->before.at_ms), "vcpus", json_vcpus(t), "pairs", json_pairs(t), "pages", pages, "disks",
-		json_disks(t), "nets", json_nets(t), "queues", json_array()));
+		json_disks(t), "nets", json_nets(t), "queues", json_queues(t)));
 }
 
 /* For people. */
@@ -298,6 +344,33 @@ static void print_devices(const struct top *t, FILE *to)
 	table_fini(&table);
 }
 
+/* The busiest; all of them are in the document. */
+static void print_queues(const struct top *t, FILE *to)
+{
+	struct queue_row *row;
+	unsigned rows = gather_queues(t, &row), n;
+	struct table table;
+
+	if (row)
+		qsort(row, rows, sizeof *row, by_requests);
+	table_init(&table, "QUEUE|SERVED ON|>REQUESTS/S|>KIB/S|>WAITS/S");
+	for (n = 0; n < rows && n < QUEUES_SHOWN && row[n].requests + row[n].waits > 0; n++) {
+		table_cell(&table, "%s.%u", row[n].device, row[n].queue);
+		table_cell(&table, "%s", row[n].node);
+		table_cell(&table, "%.0f", row[n].requests);
+		table_cell(&table, "%.1f", row[n].bytes / 1024);
+		table_cell(&table, "%.0f", row[n].waits);
+	}
+	if (n) {
+		fputc('\n', to);
+		table_print(&table, to);
+	}
+	if (n < rows)
+		fprintf(to, "%s%u queue%s idle or less busy\n", n ? "" : "\n", rows - n, rows - n == 1 ? "" : "s");
+	table_fini(&table);
+	free(row);
+}
+
 static void print_pages(const struct top *t, FILE *to)
 {
 	struct page_row *row;
@@ -328,6 +401,7 @@ static void print_picture(const struct top *t, FILE *to)
 	print_vcpus(t, to);
 	print_pairs(t, to);
 	print_devices(t, to);
+	print_queues(t, to);
 	print_pages(t, to);
 }
 

@@ -283,6 +283,33 @@ static void outfit_stats_nic(const struct virtio_net *n, unsigned i, void (*line
 	}
 }
 
+/* As people know it: blk0, net1, ... */
+static void outfit_name(unsigned device, char to[NAME_BYTES / 2])
+{
+	if (device >= OUTFIT_DISKS && device < OUTFIT_NICS)
+		snprintf(to, NAME_BYTES / 2, "blk%u", device - OUTFIT_DISKS);
+	else if (device >= OUTFIT_NICS && device < OUTFIT_NICS + GEAR_NICS_MAX)
+		snprintf(to, NAME_BYTES / 2, "net%u", device - OUTFIT_NICS);
+	else
+		snprintf(to, NAME_BYTES / 2, "%s", device == OUTFIT_RNG ? "rng" : device == OUTFIT_BALLOON ? "balloon" : device == OUTFIT_VSOCK ? "vsock" : "console");
+}
+
+static void outfit_stats_queue(struct outfit *o, unsigned device, unsigned queue, void (*line)(void *to, const char *key, uint64_t value), void *to)
+{
+	char name[NAME_BYTES / 2], key[NAME_BYTES];
+	struct plane_queue_stats s;
+
+	if (!plane_queue_stats(o->plane, device, queue, &s))
+		return;
+	outfit_name(device, name);
+	snprintf(key, sizeof key, "queue.%s.%u.requests", name, queue);
+	line(to, key, s.requests);
+	snprintf(key, sizeof key, "queue.%s.%u.bytes", name, queue);
+	line(to, key, s.bytes);
+	snprintf(key, sizeof key, "queue.%s.%u.waits", name, queue);
+	line(to, key, s.waits);
+}
+
 void outfit_stats(struct outfit *o, void (*line)(void *to, const char *key, uint64_t value), void *to)
 {
 	struct plane_stats p;
@@ -296,4 +323,7 @@ void outfit_stats(struct outfit *o, void (*line)(void *to, const char *key, uint
 		outfit_stats_disk(o->disk[i], i, line, to);
 	for (unsigned i = 0; i < o->nics; i++)
 		outfit_stats_nic(o->nic[i], i, line, to);
+	for (unsigned d = 0; d < PLANE_DEVICES_MAX; d++)
+		for (unsigned q = 0; q < VIRTIO_QUEUES_MAX; q++)
+			outfit_stats_queue(o, d, q, line, to);
 }

@@ -40,7 +40,8 @@ void outfit_close(struct outfit *o);
 
 struct plane *outfit_plane(struct outfit *o);
 
-/* queue.* of the plane, blk.N.* of the queues here and of what is done for others, and vnet.N.rxI.*, txI.* of the queues here. */
+/* queue.* of the plane, queue.DEVICE.N.* of each queue served here, blk.N.* of the queues here and of what is done for others, and vnet.N.rxI.*, txI.* of the queues
+ * here. */
 void outfit_stats(struct outfit *o, void (*line)(void *to, const char *key, uint64_t value), void *to);
 
 #endif

@@ -386,3 +386,13 @@ void plane_stats(struct plane *p, struct plane_stats *to)
 	for (unsigned i = 0; i < p->here; i++)
 		to->waits += atomic_load(&p->served[i]->server.waits);
 }
+
+bool plane_queue_stats(struct plane *p, unsigned device, unsigned queue, struct plane_queue_stats *to)
+{
+	struct queue *q = queue_named(p, device, queue, p->c.self);
+
+	if (!q || !vqueue_known(&q->server))
+		return false;
+	*to = (struct plane_queue_stats){.requests = atomic_load(&q->server.requests), .bytes = atomic_load(&q->server.bytes), .waits = atomic_load(&q->server.waits)};
+	return true;
+}

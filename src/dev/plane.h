@@ -87,4 +87,10 @@ int plane_bulk(struct plane *p, node_t from, unsigned id, const uint8_t *body, s
 
 void plane_stats(struct plane *p, struct plane_stats *to);
 
+/* What a queue's server has done. */
+struct plane_queue_stats { uint64_t requests, bytes, waits; };
+
+/* Of a queue that is served here and has been started at least once; false: it is not such a one. */
+bool plane_queue_stats(struct plane *p, unsigned device, unsigned queue, struct plane_queue_stats *to);
+
 #endif

@@ -161,12 +161,15 @@ void virtq_push_all(struct virtq *q, const uint16_t *head, const uint32_t *writt
 
 		__atomic_store_n((uint32_t *)(void *)at, head[i], __ATOMIC_RELAXED);
 		__atomic_store_n((uint32_t *)(void *)(at + 4), written[i], __ATOMIC_RELAXED);
+		q->bytes += written[i];
 	}
+	q->requests += n;
 	store16(q->used + USED_IDX, q->used_next);
 }
 
 void virtq_push(struct virtq *q, const struct virtq_chain *chain, uint32_t written)
 {
+	q->bytes += chain->readable_bytes;
 	virtq_push_all(q, &chain->head, &written, 1);
 }
 

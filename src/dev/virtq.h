@@ -23,6 +23,7 @@ struct virtq {
 	uint16_t used_next;  /* index of the next one to give back */
 	uint16_t used_told;  /* used_next when the driver was last asked whether it wants an interrupt */
 	bool indirect, event_idx, broken;
+	uint64_t requests, bytes; /* given back, and what was read and written for them; whoever counts them sets them back to 0 */
 };
 
 struct virtq_seg {

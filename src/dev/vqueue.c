@@ -23,6 +23,13 @@ static bool vqueue_quiet(const struct vqueue *q)
 	return !q->dev->ops->quiet || q->dev->ops->quiet(q->dev->dev, q->index);
 }
 
+static void vqueue_count(struct vqueue *q)
+{
+	atomic_fetch_add_explicit(&q->requests, q->vq.requests, memory_order_relaxed);
+	atomic_fetch_add_explicit(&q->bytes, q->vq.bytes, memory_order_relaxed);
+	q->vq.requests = q->vq.bytes = 0;
+}
+
 /* Serve until there is nothing to do. -errno: the driver broke the rules. */
 static int vqueue_serve(struct vqueue *q)
 {
@@ -33,6 +40,7 @@ static int vqueue_serve(struct vqueue *q)
 
 		virtq_quiet(&q->vq);
 		served = q->dev->ops->serve(q->dev->dev, q->index, &q->vq, q->features, &q->stop);
+		vqueue_count(q);
 		if (served < 0)
 			return served;
 		if (atomic_load(&q->stop))
@@ -163,4 +171,14 @@ void vqueue_ring(struct vqueue *q)
 	if (q->state != VQUEUE_CLOSED)
 		worker_ring(&q->worker);
 	pthread_mutex_unlock(&q->lock);
+}
+
+bool vqueue_known(struct vqueue *q)
+{
+	bool known;
+
+	pthread_mutex_lock(&q->lock);
+	known = q->epoch != 0;
+	pthread_mutex_unlock(&q->lock);
+	return known;
 }

@@ -40,6 +40,7 @@ struct vqueue {
 	struct worker worker;
 	atomic_bool stop;
 	_Atomic uint64_t waits; /* times that the worker waited for memory, here or from another node */
+	_Atomic uint64_t requests, bytes; /* that were given back, and what was read and written for them, headers included */
 	pthread_mutex_t lock;   /* guards state, busy, epoch, features */
 	enum vqueue_state state;
 	bool busy;              /* the worker is in serve() */
@@ -66,5 +67,8 @@ int vqueue_start(struct vqueue *q, const struct vqueue_setup *s) MUST_CHECK;
 bool vqueue_stop(struct vqueue *q) MUST_CHECK;
 
 void vqueue_ring(struct vqueue *q);
+
+/* Has it ever been started? Any thread. */
+bool vqueue_known(struct vqueue *q);
 
 #endif

@@ -2,7 +2,8 @@
  * tests can drive the whole life of a VM on a host that cannot run one.
  *
  * On the console, a line each: poweroff, reset, panic, deaf (the power button does nothing from now on), die (the process exits without a word),
- * flood (write a megabyte), forbidden (make a system call that the sandbox does not allow). In --append: fail=STEP:INDEX (that node refuses at prepare,
+ * flood (write a megabyte), forbidden (make a system call that the sandbox does not allow). Each look at its statistics finds some requests more in a queue of
+ * each vCPU. In --append: fail=STEP:INDEX (that node refuses at prepare,
  * connect or start, or at prepare once the guest has reset itself: again), hang=STEP:INDEX (it takes for ever).
  *
  * Threads: one that watches the mesh; how it ends is vm/verdict's, as in the real one. */
@@ -37,7 +38,7 @@ struct fragment_machine {
 	bool deaf;   /* this and the rest: the control thread's */
 	char line[64];
 	size_t typed;
-	uint64_t keys;
+	uint64_t keys, looks; /* looks: at the statistics */
 };
 
 static bool told(const struct fragment_config *c, const char *word, const char *step)
@@ -280,6 +281,7 @@ static void fake_stats(struct fragment_machine *m, void (*line)(void *to, const 
 	char key[NAME_BYTES];
 
 	line(to, "keys", m->keys);
+	m->looks++;
 	for (unsigned v = 0; v < VCPUS_MAX; v++) {
 		if (!(m->config->node[m->config->self.v].vcpus >> v & 1))
 			continue;
@@ -287,6 +289,12 @@ static void fake_stats(struct fragment_machine *m, void (*line)(void *to, const 
 		line(to, key, 0);
 		snprintf(key, sizeof key, "vcpu.%u.faults", v);
 		line(to, key, m->keys);
+		snprintf(key, sizeof key, "queue.blk0.%u.requests", v);
+		line(to, key, 1000 * (v + 1) * m->looks);
+		snprintf(key, sizeof key, "queue.blk0.%u.bytes", v);
+		line(to, key, 4096000 * m->looks);
+		snprintf(key, sizeof key, "queue.blk0.%u.waits", v);
+		line(to, key, 7);
 	}
 	line(to, "vcpus", (uint64_t)__builtin_popcountll(m->config->node[m->config->self.v].vcpus));
 }

@@ -56,7 +56,15 @@ def disks_are_opened_on_their_node(c):
     check("disk.1.reads" in stats["B"] and "disk.0.reads" not in stats["B"], f"the second is on B: {stats}")
     top = json.loads(c.ok("top", "v1", "--once", "--json", "--node", "A"))
     check([(d["disk"], d["node"]) for d in top["disks"]] == [(0, "A"), (1, "B")] and top["nets"] == [], f"top shows them: {top}")
-    check("disk1" in c.ok("top", "v1", "--once", "--node", "A"), "and to people")
+    queues = {(q["device"], q["queue"]): q for q in top["queues"]}
+    check({k: q["node"] for k, q in queues.items()} == {("blk0", 0): "A", ("blk0", 1): "B"}, f"and where queues are served: {top}")
+    one, two = queues["blk0", 0], queues["blk0", 1]
+    check(one["requests_per_s"] > 0 and two["requests_per_s"] == 2 * one["requests_per_s"], f"and how much they are asked for: {top}")
+    check(abs(one["bytes_per_s"] - 4096 * one["requests_per_s"]) < 1 and one["waits_per_s"] == 0, f"bytes, and waits for memory: {top}")
+    picture = c.ok("top", "v1", "--once", "--node", "A")
+    check("disk1" in picture, "and to people")
+    rows = [line.split()[:2] for line in picture.splitlines() if line.startswith("blk0.")]
+    check(rows == [["blk0.1", "B"], ["blk0.0", "A"]], f"the busiest queue first: {picture}")
     c.ok("kill", "v1", "--node", "A")
     check(not locked(a) and not locked(b), "both are free")
 

@@ -129,9 +129,11 @@ static void offer(struct plane_rig *r)
 TEST(plane_serves_a_queue_on_its_own_node)
 {
 	struct plane_rig *r = open_all();
+	struct plane_queue_stats queue;
 	struct plane_stats s;
 
 	CHECK(!plane_bell(r->plane[1], (uint32_t)RIG_NOTIFY));
+	CHECK(!plane_queue_stats(r->plane[1], 0, 0, &queue)); /* nobody has started it */
 	drive(r);
 	CHECK_EQ(rig_deliver(r, 1), PEER_queue_wire);
 	CHECK_EQ(rig_deliver(r, 1), PEER_queue_start);
@@ -150,6 +152,8 @@ TEST(plane_serves_a_queue_on_its_own_node)
 	CHECK(!plane_bell(r->plane[1], (uint32_t)RIG_NOTIFY + 4) && !plane_bell(r->plane[0], (uint32_t)RIG_NOTIFY) && !plane_bell(r->plane[1], 0));
 	plane_stats(r->plane[1], &s);
 	CHECK(s.bells == 20 && s.sent == 20 && s.raised == 0);
+	CHECK(plane_queue_stats(r->plane[1], 0, 0, &queue) && queue.requests == 20 && queue.bytes == 20);
+	CHECK(!plane_queue_stats(r->plane[0], 0, 0, &queue) && !plane_queue_stats(r->plane[1], 0, 1, &queue) && !plane_queue_stats(r->plane[1], 1, 0, &queue));
 	rig_close(r);
 }
 
