@@ -8,7 +8,10 @@
 
 #define ON(verb) (1u << VERB_##verb)
 
-enum { CLIENTS = ON(RUN) | ON(LS) | ON(INFO) | ON(STATS) | ON(TOP) | ON(CONSOLE) | ON(SSH) | ON(STOP) | ON(KILL) | ON(DOCTOR) | ON(QUIT), LEND_CPUS_MAX = 1024 };
+enum {
+	CLIENTS = ON(RUN) | ON(LS) | ON(INFO) | ON(STATS) | ON(TOP) | ON(BALLOON) | ON(CONSOLE) | ON(SSH) | ON(STOP) | ON(KILL) | ON(DOCTOR) | ON(QUIT),
+	LEND_CPUS_MAX = 1024,
+};
 
 static const struct option_spec options[OPTIONS] = {
 	[OPTION_NAME] = {"name", "NAME", "Name of this node (default: the host's name), or of the VM.", ON(NODE) | ON(RUN) | ON(IMAGE_SEED)},
@@ -103,6 +106,10 @@ static const struct verb_spec verbs[VERBS] = {
 		"disks and network cards, its devices' busiest queues (blk0.1: vCPU 1's of the first disk) with the node that serves each and how often that waited for "
 		"memory, and the pages that were waited for most often since the start. Ends on ^C. Where standard output is no terminal it prints "
 		"one picture after the other."},
+	[VERB_BALLOON] = {"balloon", "VM [SIZE]", "show or set the memory that a guest does with",
+		"Asks the guest to do with SIZE of the memory that the VM was started with, and gives what it does without back to the nodes; without SIZE only shows what is "
+		"asked for and what the guest has now. The guest's balloon driver does it, in its own time and as far as it can: it takes memory back rather than run out "
+		"of it. After a reset the guest has all its memory again."},
 	[VERB_CONSOLE] = {"console", "VM", "attach to a VM's console", "Shows the console's last 64 KiB and what follows, and passes keys. Detach with ^]. "
 		"Several clients may be attached."},
 	[VERB_SSH] = {"ssh", "VM", "log in to a VM", "Starts this host's ssh program, at the first port that --net user,forward=tcp:PORT:22 passes on to the VM. What "
@@ -251,12 +258,17 @@ int options_read(struct options *o, int argc, char **argv, struct failure *f)
 				return err;
 			continue;
 		}
+		if (o->operand && !o->second && strchr(verbs[o->verb].operand, ' ')) {
+			o->second = arg;
+			continue;
+		}
 		if (!verbs[o->verb].operand || o->operand)
 			return failure_set(f, -EINVAL, remedy, "'tessera %s' cannot take '%.80s'", verbs[o->verb].name, arg);
 		o->operand = arg;
 	}
 	if (verbs[o->verb].operand && verbs[o->verb].operand[0] != '[' && !o->operand)
-		return failure_set(f, -EINVAL, remedy, "'tessera %s' needs a %s", verbs[o->verb].name, verbs[o->verb].operand);
+		return failure_set(f, -EINVAL, remedy, "'tessera %s' needs a %.*s", verbs[o->verb].name, (int)strcspn(verbs[o->verb].operand, " "),
+			verbs[o->verb].operand);
 	return 0;
 }
 

@@ -15,7 +15,7 @@ enum option_id {
 };
 
 enum option_verb {
-	VERB_NODE, VERB_RUN, VERB_LS, VERB_INFO, VERB_STATS, VERB_TOP, VERB_CONSOLE, VERB_SSH, VERB_STOP, VERB_KILL, VERB_DOCTOR, VERB_QUIT,
+	VERB_NODE, VERB_RUN, VERB_LS, VERB_INFO, VERB_STATS, VERB_TOP, VERB_BALLOON, VERB_CONSOLE, VERB_SSH, VERB_STOP, VERB_KILL, VERB_DOCTOR, VERB_QUIT,
 	VERB_IMAGE_BUILD, VERB_IMAGE_INFO,
 	VERB_IMAGE_SEED, VERB_VERSION, VERB_HELP,
 	VERBS
@@ -37,7 +37,7 @@ struct option_spec {
 
 struct verb_spec {
 	const char *name;       /* may be two words: "image build" */
-	const char *operand;    /* "VM", "[VERB]", NULL: takes none */
+	const char *operand;    /* "VM", "[VERB]", "VM [SIZE]", NULL: takes none */
 	const char *summary;    /* a line */
 	const char *text;       /* a paragraph for the man page */
 	bool passes;            /* takes "-- WORD...", for a program it starts */
@@ -48,7 +48,7 @@ const struct verb_spec *options_verb(enum option_verb v);
 
 struct options {
 	enum option_verb verb;
-	const char *operand;            /* NULL: none */
+	const char *operand, *second;   /* NULL: none */
 	const char *value[OPTIONS];     /* NULL: not given; flags: ""; the first one where it repeats */
 	char *const *rest;              /* what follows "--" */
 	unsigned rests;

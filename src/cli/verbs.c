@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "cli/balloon.h"
 #include "cli/console.h"
 #include "cli/diagnosis.h"
 #include "cli/image.h"
@@ -34,6 +35,8 @@ int verbs_run(const struct options *o, const struct verbs_host *host)
 		return lists_info(o);
 	case VERB_RUN:
 		return run_verb(o);
+	case VERB_BALLOON:
+		return balloon_verb(o);
 	case VERB_CONSOLE:
 		return console_verb(o);
 	case VERB_SSH:

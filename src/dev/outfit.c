@@ -283,6 +283,26 @@ static void outfit_stats_nic(const struct virtio_net *n, unsigned i, void (*line
 	}
 }
 
+void outfit_aim(struct outfit *o, uint64_t memory)
+{
+	uint64_t all = o->c.plane.ram->bytes;
+
+	if (o->balloon)
+		virtio_balloon_aim(o->balloon, memory < all ? (uint32_t)((all - memory) >> PAGE_SHIFT) : 0);
+}
+
+static void outfit_stats_balloon(struct outfit *o, void (*line)(void *to, const char *key, uint64_t value), void *to)
+{
+	struct virtio_balloon_stats s;
+
+	if (!o->balloon || !node_eq(o->c.plane.self, o->c.plane.devices))
+		return;
+	virtio_balloon_stats(o->balloon, &s);
+	line(to, "balloon.driver", s.driver);
+	line(to, "balloon.target_bytes", (uint64_t)s.target << PAGE_SHIFT);
+	line(to, "balloon.held_bytes", (uint64_t)s.held << PAGE_SHIFT);
+}
+
 /* As people know it: blk0, net1, ... */
 static void outfit_name(unsigned device, char to[NAME_BYTES / 2])
 {
@@ -323,6 +343,7 @@ void outfit_stats(struct outfit *o, void (*line)(void *to, const char *key, uint
 		outfit_stats_disk(o->disk[i], i, line, to);
 	for (unsigned i = 0; i < o->nics; i++)
 		outfit_stats_nic(o->nic[i], i, line, to);
+	outfit_stats_balloon(o, line, to);
 	for (unsigned d = 0; d < PLANE_DEVICES_MAX; d++)
 		for (unsigned q = 0; q < VIRTIO_QUEUES_MAX; q++)
 			outfit_stats_queue(o, d, q, line, to);

@@ -40,8 +40,11 @@ void outfit_close(struct outfit *o);
 
 struct plane *outfit_plane(struct outfit *o);
 
-/* queue.* of the plane, queue.DEVICE.N.* of each queue served here, blk.N.* of the queues here and of what is done for others, and vnet.N.rxI.*, txI.* of the queues
- * here. */
+/* On the devices' node: the guest is asked to do with so many bytes of its memory. Any thread, no lock of a device held. */
+void outfit_aim(struct outfit *o, uint64_t memory);
+
+/* queue.* of the plane, queue.DEVICE.N.* of each queue served here, balloon.* on the devices' node, blk.N.* of the queues here and of what is done for others, and
+ * vnet.N.rxI.*, txI.* of the queues here. */
 void outfit_stats(struct outfit *o, void (*line)(void *to, const char *key, uint64_t value), void *to);
 
 #endif

@@ -14,7 +14,7 @@ enum { BALLOON_F_DEFLATE_ON_OOM = 2, BALLOON_F_PAGE_REPORTING = 5 };
 /* Without a queue for statistics the reports come in the third one (5.5.2). */
 enum { BALLOON_INFLATE, BALLOON_DEFLATE, BALLOON_REPORT, BALLOON_QUEUES };
 
-enum { BALLOON_CONFIG_BYTES = 8, BALLOON_ACTUAL = 4, BALLOON_BATCH = 16, PFN_BYTES = 4 };
+enum { BALLOON_CONFIG_BYTES = 8, BALLOON_TARGET = 0, BALLOON_ACTUAL = 4, BALLOON_BATCH = 16, PFN_BYTES = 4 };
 
 /* Pages with one home that follow each other; dense numbers. */
 struct run {
@@ -50,7 +50,8 @@ struct virtio_balloon {
 	pthread_mutex_t lock;
 	struct lane lane[BALLOON_QUEUES];
 	struct errand errand[BALLOON_QUEUES];
-	uint32_t actual; /* what the driver says is in the balloon; under the bus lock */
+	_Atomic uint32_t target, actual; /* actual: what the driver says is in the balloon */
+	atomic_bool driver;
 };
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -293,14 +294,15 @@ static int balloon_message(void *dev, node_t from, unsigned id, const uint8_t *b
 	return -EPROTO;
 }
 
-/* Registers: the target is always an empty balloon. */
+/* Registers. */
 
 static void balloon_config_read(void *dev, unsigned offset, void *data, unsigned bytes)
 {
 	const struct virtio_balloon *b = dev;
 	uint8_t config[BALLOON_CONFIG_BYTES] = {0};
 
-	bus_put(config + BALLOON_ACTUAL, sizeof b->actual, b->actual);
+	bus_put(config + BALLOON_TARGET, 4, atomic_load(&b->target));
+	bus_put(config + BALLOON_ACTUAL, 4, atomic_load(&b->actual));
 	memcpy(data, config + offset, bytes);
 }
 
@@ -308,8 +310,33 @@ static void balloon_config_write(void *dev, unsigned offset, const void *data, u
 {
 	struct virtio_balloon *b = dev;
 
-	if (offset == BALLOON_ACTUAL && bytes == sizeof b->actual)
-		b->actual = (uint32_t)bus_get(data, bytes);
+	if (offset == BALLOON_ACTUAL && bytes == 4)
+		atomic_store(&b->actual, (uint32_t)bus_get(data, bytes));
+}
+
+static void balloon_ready(void *dev, uint64_t features)
+{
+	atomic_store(&((struct virtio_balloon *)dev)->driver, true);
+}
+
+/* All that was in it is the guest's again (5.5.6). */
+static void balloon_reset(void *dev)
+{
+	struct virtio_balloon *b = dev;
+
+	atomic_store(&b->driver, false);
+	atomic_store(&b->actual, 0);
+}
+
+void virtio_balloon_aim(struct virtio_balloon *b, uint32_t pages)
+{
+	atomic_store(&b->target, pages);
+	plane_changed(b->plane, b->device);
+}
+
+void virtio_balloon_stats(const struct virtio_balloon *b, struct virtio_balloon_stats *to)
+{
+	*to = (struct virtio_balloon_stats){.target = atomic_load(&b->target), .held = atomic_load(&b->actual), .driver = atomic_load(&b->driver)};
 }
 
 int virtio_balloon_open(struct virtio_balloon **out, const struct virtio_balloon_config *c)
@@ -339,7 +366,7 @@ void virtio_balloon_close(struct virtio_balloon *b)
 struct virtio_dev virtio_balloon_dev(struct virtio_balloon *b)
 {
 	static const struct virtio_ops ops = {.serve = balloon_serve, .quiet = balloon_quiet, .fresh = balloon_fresh, .message = balloon_message,
-		.config_read = balloon_config_read, .config_write = balloon_config_write};
+		.ready = balloon_ready, .reset = balloon_reset, .config_read = balloon_config_read, .config_write = balloon_config_write};
 
 	return (struct virtio_dev){.name = "balloon", .type = VIRTIO_ID_BALLOON, .pci_class = 0x00ff00,
 		.features = 1ull << BALLOON_F_DEFLATE_ON_OOM | 1ull << BALLOON_F_PAGE_REPORTING,

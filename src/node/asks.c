@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/quantity.h"
 #include "node/birth.h"
 #include "node/checks.h"
 #include "node/dial.h"
@@ -16,6 +17,7 @@
 #include "node/placing.h"
 #include "node/relay.h"
 
+enum { ASKS_BALLOON_LEAST = 1 << 20 };
 enum ask_kind { ASK_NOTHING, ASK_RUN, ASK_CONSOLE, ASK_END, ASK_STATS, ASK_CHECKS };
 
 struct ask {
@@ -383,6 +385,30 @@ static void on_file(struct ask *a, const uint8_t *body, size_t bytes)
 	answer_end(a);
 }
 
+static void on_balloon(struct ask *a, const uint8_t *body, size_t bytes)
+{
+	char text[QUANTITY_TEXT_BYTES];
+	struct control_ask_balloon in;
+	struct failure f = {0};
+	struct vm *vm;
+	int err = 0;
+
+	if (control_get_ask_balloon(body, bytes, &in) || !(vm = own_vm(a, in.vm.s, CONTROL_ask_balloon, body, bytes)))
+		return;
+	if (vm->state != CONTROL_VM_RUNNING)
+		err = failure_set(&f, -ESRCH, "'tessera info' shows its state", "%s does not run now", vm->name);
+	else if (in.memory > vm->memory)
+		err = failure_set(&f, -EINVAL, "ask for no more than it was started with", "%s has %s", vm->name, quantity_print_bytes(vm->memory, text));
+	else if (in.memory < ASKS_BALLOON_LEAST || in.memory % PAGE_BYTES)
+		err = failure_set(&f, -EINVAL, "give a multiple of 4K, 1M or more", "no guest can do with %llu bytes", (unsigned long long)in.memory);
+	if (err) {
+		answer_error(a, &f);
+		return;
+	}
+	(void)DAEMON_SEND(a->daemon, a->daemon->name, part_balloon, .vm_id = vm->id, .memory = in.memory);
+	answer_end(a);
+}
+
 static void on_stats(struct ask *a, const uint8_t *body, size_t bytes)
 {
 	struct control_ask_stats in;
@@ -465,7 +491,7 @@ static void frame(void *owner, struct channel *c, unsigned id, const uint8_t *bo
 	static void (*const on[])(struct ask *, const uint8_t *, size_t) = {
 		[CONTROL_ask_info] = on_info, [CONTROL_ask_run] = on_run, [CONTROL_ask_console] = on_console, [CONTROL_ask_stop] = on_stop,
 		[CONTROL_ask_kill] = on_kill, [CONTROL_ask_stats] = on_stats, [CONTROL_ask_doctor] = on_doctor, [CONTROL_ask_quit] = on_quit,
-		[CONTROL_ask_file] = on_file,
+		[CONTROL_ask_file] = on_file, [CONTROL_ask_balloon] = on_balloon,
 	};
 	struct ask *a = owner;
 

@@ -49,6 +49,7 @@ void daemon_take(struct daemon *d, const char *from, unsigned id, const uint8_t 
 	case CONTROL_part_start:
 	case CONTROL_part_stop:
 	case CONTROL_part_button:
+	case CONTROL_part_balloon:
 		parts_take(d, from, id, body, bytes);
 		break;
 	case CONTROL_part_disk:

@@ -445,6 +445,14 @@ static void on_keys(struct fragment *g, const uint8_t *body, size_t bytes)
 		fragment_talk_keys(&g->talk, in.bytes);
 }
 
+static void on_balloon(struct fragment *g, const uint8_t *body, size_t bytes)
+{
+	struct control_part_balloon in;
+
+	if (!control_get_part_balloon(body, bytes, &in) && g->state == CONTROL_PART_STARTED && g->machine && node_eq(g->config.self, g->config.coordinator))
+		g->ops->balloon(g->machine, in.memory);
+}
+
 static void from_daemon(void *owner, struct channel *c, unsigned id, const uint8_t *body, size_t bytes)
 {
 	struct fragment *g = owner;
@@ -476,6 +484,9 @@ static void from_daemon(void *owner, struct channel *c, unsigned id, const uint8
 	case CONTROL_part_button:
 		if (g->state == CONTROL_PART_STARTED && g->machine)
 			g->ops->power_button(g->machine);
+		break;
+	case CONTROL_part_balloon:
+		on_balloon(g, body, bytes);
 		break;
 	case CONTROL_part_ask_status:
 		on_ask_status(g);

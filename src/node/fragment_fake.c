@@ -39,6 +39,7 @@ struct fragment_machine {
 	char line[64];
 	size_t typed;
 	uint64_t keys, looks; /* looks: at the statistics */
+	uint64_t target, held; /* of and in its balloon */
 };
 
 static bool told(const struct fragment_config *c, const char *word, const char *step)
@@ -276,12 +277,23 @@ static void fake_power_button(struct fragment_machine *m)
 		end(m, STOP_POWEROFF, m->config->self, "");
 }
 
+/* It gives what it is asked for, half at a time. */
+static void fake_balloon(struct fragment_machine *m, uint64_t memory)
+{
+	m->target = m->config->memory - memory;
+}
+
 static void fake_stats(struct fragment_machine *m, void (*line)(void *to, const char *key, uint64_t value), void *to)
 {
 	char key[NAME_BYTES];
 
 	line(to, "keys", m->keys);
 	m->looks++;
+	if (node_eq(m->config->self, m->config->coordinator)) {
+		line(to, "balloon.driver", 1);
+		line(to, "balloon.target_bytes", m->target);
+		line(to, "balloon.held_bytes", m->held = (m->held + m->target) / 2);
+	}
 	for (unsigned v = 0; v < VCPUS_MAX; v++) {
 		if (!(m->config->node[m->config->self.v].vcpus >> v & 1))
 			continue;
@@ -319,6 +331,7 @@ const struct fragment_machine_ops fragment_machine_fake = {
 	.stop = fake_stop,
 	.console_input = fake_console_input,
 	.power_button = fake_power_button,
+	.balloon = fake_balloon,
 	.stats = fake_stats,
 	.close = fake_close,
 };

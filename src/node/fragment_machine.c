@@ -225,6 +225,12 @@ static void power_button(struct fragment_machine *m)
 		aggregate_power_button(m->aggregate);
 }
 
+static void balloon(struct fragment_machine *m, uint64_t memory)
+{
+	if (m->aggregate)
+		aggregate_balloon(m->aggregate, memory);
+}
+
 static void stats(struct fragment_machine *m, void (*line)(void *to, const char *key, uint64_t value), void *to)
 {
 	struct pager_hot hot[STATS_HOTTEST];
@@ -256,6 +262,6 @@ static void close_machine(struct fragment_machine *m)
 }
 
 const struct fragment_machine_ops fragment_machine_real = {
-	.prepare = prepare, .connect = connect_all, .start = start, .stop = stop, .console_input = console_input, .power_button = power_button, .stats = stats,
-	.drain = drain, .close = close_machine,
+	.prepare = prepare, .connect = connect_all, .start = start, .stop = stop, .console_input = console_input, .power_button = power_button,
+	.balloon = balloon, .stats = stats, .drain = drain, .close = close_machine,
 };

@@ -67,6 +67,7 @@ struct fragment_machine_ops {
 	void (*stop)(struct fragment_machine *m, enum stop_reason reason, node_t about, const char *what);
 	void (*console_input)(struct fragment_machine *m, const void *bytes, size_t n);
 	void (*power_button)(struct fragment_machine *m);
+	void (*balloon)(struct fragment_machine *m, uint64_t memory); /* the guest is asked to do with so many bytes */
 	void (*stats)(struct fragment_machine *m, void (*line)(void *to, const char *key, uint64_t value), void *to);
 	/* After calls.ended: wait, a moment, until calls.console has had all that the guest wrote. NULL: it always has. */
 	void (*drain)(struct fragment_machine *m);

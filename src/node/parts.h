@@ -43,7 +43,7 @@ struct part {
  * are removed. */
 int parts_adopt(struct daemon *d, struct failure *f) MUST_CHECK;
 
-/* part_prepare, part_layout, part_peer, part_connect, part_start, part_stop, part_button from the coordinator's daemon. */
+/* part_prepare, part_layout, part_peer, part_connect, part_start, part_stop, part_button, part_balloon from the coordinator's daemon. */
 void parts_take(struct daemon *d, const char *from, unsigned id, const uint8_t *body, size_t bytes);
 
 struct part *parts_by_id(struct daemon *d, uint64_t vm_id);

@@ -473,6 +473,11 @@ void aggregate_power_button(struct aggregate *a)
 	machine_power_button(a->machine);
 }
 
+void aggregate_balloon(struct aggregate *a, uint64_t memory)
+{
+	outfit_aim(machine_outfit(a->machine), memory);
+}
+
 struct stats_sink {
 	void (*each)(void *to, const char *key, uint64_t value);
 	void *to;

@@ -62,6 +62,7 @@ void aggregate_close(struct aggregate *a);
 
 size_t aggregate_console_input(struct aggregate *a, const void *bytes, size_t n);
 void aggregate_power_button(struct aggregate *a);
+void aggregate_balloon(struct aggregate *a, uint64_t memory); /* outfit_aim */
 
 /* Wait until 'console' has had all that the guest wrote so far: a moment. After 'ended', but not from it. */
 void aggregate_drain(struct aggregate *a);

@@ -40,6 +40,8 @@
 	M(ask_doctor, 23, F(name, node)) \
 	M(ask_quit, 24, ) \
 	M(ask_file, 25, F(name, vm)) \
+	/* Ask the guest to do with so much of its memory. */ \
+	M(ask_balloon, 26, F(name, vm) F(u64, memory)) \
 	/* Answers. address: as peers reach it; state: enum control_node_state; silent_ms: since it was last heard. */ \
 	M(node_line, 32, F(name, node) F(text, address) F(u8, state) F(u64, silent_ms) F(u32, cpus) F(u32, cpus_used) F(u64, memory) \
 		F(u64, memory_used) F(u64, rtt_us) F(u64, garbage)) \
@@ -114,7 +116,9 @@
 	/* To all, before part_connect. */ \
 	M(part_peer_disk, 97, F(u64, vm_id) F(u8, disk) F(u64, bytes) F(u32, block_bytes) F(u32, optimal_bytes) F(u8, flags)) \
 	/* Something of the world's is wrong with a disk or a network card there, which its guest feels. One line for a person. */ \
-	M(part_trouble, 98, F(u64, vm_id) F(u8, index) F(text, what))
+	M(part_trouble, 98, F(u64, vm_id) F(u8, index) F(text, what)) \
+	/* To the coordinator's own part. */ \
+	M(part_balloon, 99, F(u64, vm_id) F(u64, memory))
 
 enum control_role { CONTROL_CLIENT, CONTROL_DAEMON, CONTROL_FRAGMENT };
 enum control_run_flag {

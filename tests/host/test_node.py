@@ -273,6 +273,32 @@ def json_twins(c):
     check(said("console", "v1")["end"]["reason"] == "power-off", "the console of what has ended")
 
 
+def balloon(c):
+    c.up("A", "B")
+    c.ok("run", "--fake", "--name", "v1", "--place", "A:1:64M,B:1:64M", "--detach", "--node", "B")
+
+    def said(*args):
+        return json.loads(c.ok("balloon", "v1", *args, "--json", "--node", "B"))
+
+    full = {"vm": "v1", "memory_bytes": 128 << 20, "target_bytes": 128 << 20, "now_bytes": 128 << 20, "driver": True}
+    check(said() == full, "nothing is asked of it")
+    check(said("64M") == full | {"target_bytes": 64 << 20, "now_bytes": 96 << 20}, "it has begun")
+    check(said() == full | {"target_bytes": 64 << 20, "now_bytes": 80 << 20}, "and goes on")
+    text = c.ok("balloon", "v1", "--node", "A")
+    check(text == "v1  started with 128M, asked to do with 64M, has 72M\n", f"for people: {text}")
+    for size, words in (("129M", "v1 has 128M"), ("0", "no guest can do with 0 bytes"), ("1000K", "no guest"), ("2097153", "no guest")):
+        c.refused(3, words, "balloon", "v1", size, "--node", "A")
+    c.refused(3, "cannot read 'half'", "balloon", "v1", "half", "--node", "A")
+    c.refused(3, "no VM named v2", "balloon", "v2", "64M", "--node", "A")
+    c.refused(3, "no VM named v2", "balloon", "v2", "--node", "A")
+    c.refused(2, "cannot take '1M'", "balloon", "v1", "64M", "1M", "--node", "A")
+    c.refused(2, "needs a VM", "balloon")
+    check(said()["target_bytes"] == 64 << 20, "nothing of that came through")
+    said("128M")
+    c.ok("kill", "v1", "--node", "A")
+    c.refused(3, "v1 does not run now", "balloon", "v1", "64M", "--node", "A")
+
+
 def top(c):
     c.up("A", "B")
     p = c.client("run", "--fake", "--name", "v1", "--place", "A:2,B:1", "--node", "A")
@@ -280,7 +306,8 @@ def top(c):
     one = json.loads(c.ok("top", "v1", "--once", "--json", "--node", "B"))
     check([(v["vcpu"], v["node"]) for v in one["vcpus"]] == [(0, "A"), (1, "A"), (2, "B")], f"each vCPU, where it is: {one}")
     check([(k["from"], k["to"]) for k in one["pairs"]] == [("A", "B"), ("B", "A")], f"each pair, both ways: {one}")
-    check(one["state"] == "running" and one["interval_ms"] >= 1000 and one["pages"] == [] and one["queues"] == [], f"and the rest: {one}")
+    check(one["state"] == "running" and one["interval_ms"] >= 1000 and one["pages"] == [], f"and the rest: {one}")
+    check([(q["device"], q["queue"], q["node"]) for q in one["queues"]] == [("blk0", 0, "A"), ("blk0", 1, "A"), ("blk0", 2, "B")], f"each queue, where it is served: {one}")
     check("VCPU" in c.ok("top", "v1", "--once", "--node", "B"), "for people")
     live, said, seen = c.client("top", "v1", "--json", "--node", "A"), "", []
     while not seen or not any(v["faults_per_s"] > 0 for v in seen[-1]["vcpus"]):  # the fake guest calls keys faults
@@ -784,7 +811,7 @@ def doctor(c):
 
 
 TESTS = {f.__name__: f for f in (join, join_waits, same_name, other_version, run_and_end, run_again_at_once, ended_before, foreground, console, detach_key,
-                                 client_signals, refusals, placed_elsewhere, json_twins, top, name_taken, name_raced, sixteen_nodes, births_that_fail,
+                                 client_signals, refusals, placed_elsewhere, json_twins, balloon, top, name_taken, name_raced, sixteen_nodes, births_that_fail,
                                  daemon_dies_in_birth, birth_killed, fragment_stopped, fragment_killed, node_error, resets, real_resets, resets_that_end, sandboxed, no_sandbox, causes_at_once, daemon_restarts, vm_files, vm_ends_without_daemon,
                                  daemon_stopped, stop_and_kill, quit_verb, garbage, doctor)}
 

@@ -77,6 +77,32 @@ static void drive(struct plane_rig *r, unsigned queue)
 	rig_driver_ok(r);
 }
 
+TEST(balloon_target_is_told_to_the_driver)
+{
+	struct plane_rig *r = open_all();
+	struct virtio_balloon *b = side[0].b;
+	struct virtio_balloon_stats s;
+
+	virtio_balloon_aim(b, 7); /* before there is a driver: it reads it when it comes */
+	CHECK(r->f[0].msis == 0 && rig_peek(r, RIG_BAR + 0x2000, 4) == 7);
+	virtio_balloon_stats(b, &s);
+	CHECK(!s.driver && s.target == 7 && s.held == 0);
+	rig_negotiate(r, 1u << 5);
+	rig_poke(r, RIG_BAR + 16, 2, 0); /* configuration changes: vector 0 */
+	rig_queue_up(r, INFLATE);
+	rig_driver_ok(r);
+	virtio_balloon_aim(b, 0x12345678);
+	CHECK(r->f[0].msis == 1 && rig_peek(r, RIG_BAR + 0x2000, 4) == 0x12345678);
+	rig_poke(r, RIG_BAR + 0x2000, 4, 99); /* the target is not the driver's to write */
+	rig_poke(r, RIG_BAR + 0x2004, 4, 5);
+	virtio_balloon_stats(b, &s);
+	CHECK(s.driver && s.target == 0x12345678 && s.held == 5 && rig_peek(r, RIG_BAR + 0x2004, 4) == 5);
+	rig_reset(r);
+	virtio_balloon_stats(b, &s);
+	CHECK(!s.driver && s.target == 0x12345678 && s.held == 0); /* what was in it is the guest's again */
+	close_all(r);
+}
+
 /* Offer the chain that begins at descriptor 0 of a queue, and notify. */
 static void offer(struct plane_rig *r, unsigned queue)
 {
