@@ -182,14 +182,14 @@ def follow(fd, plan, collector):
 
 def boot_if_needed(plan, machine, folder):
     """Boot the machine and keep it, unless that has been done; one at a time for each kind of lab."""
-    os.makedirs(folder, exist_ok=True)
+    os.makedirs(os.path.dirname(folder), exist_ok=True)
     with open(folder + ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if machine.kept():
             return
         progress = Progress(f"booting {plan.sim} with {plan.cpus} CPU{'s' if plan.cpus > 1 else ''}")
         try:
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
             os.makedirs(folder)
             image = os.path.join(folder, "initrd")
             initrd.make_initrd(image, folder, plan.assets, plan.sim)
