@@ -29,7 +29,8 @@ static const struct option_spec options[OPTIONS] = {
 	[OPTION_CPUS] = {"cpus", "N", "vCPUs of the VM, 1 to 64. Default: what --place adds up to, else 1.", ON(RUN)},
 	[OPTION_MEMORY] = {"memory", "SIZE", "Memory of the VM, as 900M or 4G. Default: what --place adds up to, else 512M.", ON(RUN)},
 	[OPTION_PLACE] = {"place", "NODE:CPUS[:SIZE],...", "Which node gives what. Memory without a size is shared out in proportion to CPUs. This node, or else "
-		"the first one named, has the devices and opens the kernel's files. Default: chosen from what the nodes have left.", ON(RUN)},
+		"the first one named, has the devices and opens the kernel's files. Default: chosen from what the nodes have left; nodes with disks or "
+		"network cards of the VM take part.", ON(RUN)},
 	[OPTION_KERNEL] = {"kernel", "FILE", "Linux bzImage or PVH ELF image to boot. Default: the "
 		"newest one inside the first disk, with its initial RAM disk and root file system.", ON(RUN), .path = true},
 	[OPTION_INITRD] = {"initrd", "FILE", "Initial RAM disk for it.", ON(RUN), .path = true},

@@ -242,9 +242,11 @@ int birth_begin(struct daemon *d, const struct control_ask_run *r, struct vm **o
 	if (err)
 		failure_set(f, err, "free some memory on this host", "out of memory");
 	else
+		err = furnish_begin(vm, r->gear, f);
+	if (!err)
 		err = placing_choose(vm, r->place.s, f);
 	if (!err)
-		err = furnish_begin(vm, r->gear, f);
+		err = furnish_settle(vm, f);
 	if (err) {
 		vms_remove(vm);
 		return err;

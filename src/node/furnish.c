@@ -32,7 +32,6 @@ static int settle(const struct vm *vm, const char *what, char node[NAME_BYTES], 
 
 int furnish_begin(struct vm *vm, struct wire_blob asked, struct failure *f)
 {
-	char text[GEAR_TEXT_BYTES];
 	struct gear *g;
 	int err;
 
@@ -48,6 +47,17 @@ int furnish_begin(struct vm *vm, struct wire_blob asked, struct failure *f)
 			err = failure_set(f, -EINVAL, "give the path of a file", "'%s' is no disk", GEAR_SEED);
 	if (!err && vm->baggage.seed.bytes)
 		err = gear_add_disk(g, GEAR_SEED ",readonly", f);
+	return err;
+}
+
+int furnish_settle(struct vm *vm, struct failure *f)
+{
+	char text[GEAR_TEXT_BYTES];
+	struct gear *g = vm->gear;
+	int err = 0;
+
+	if (!g)
+		return 0;
 	for (unsigned i = 0; i < g->disks && !err; i++)
 		err = settle(vm, g->disk[i].path, g->disk[i].node, f);
 	for (unsigned i = 0; i < g->nics && !err; i++)

@@ -5,8 +5,9 @@
 #include "dev/gear.h"
 #include "node/vms.h"
 
-/* Read what is asked for and give each thing a node, which must have a part of the VM (it is placed). -errno with the reason. */
+/* Read what is asked for; then, once the VM is placed, give each thing a node, which must have a part of it. -errno with the reason. */
 int furnish_begin(struct vm *vm, struct wire_blob asked, struct failure *f) MUST_CHECK;
+int furnish_settle(struct vm *vm, struct failure *f) MUST_CHECK;
 
 /* The same from a part that was found running. */
 void furnish_adopt(struct vm *vm, struct wire_blob gear);

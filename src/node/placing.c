@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "dev/gear.h"
 #include "node/members.h"
 #include "proto/place.h"
 
@@ -55,12 +56,25 @@ void placing_elsewhere(const struct daemon *d, const char *place, char node[NAME
 	}
 }
 
+/* Nodes with disks or cards of the VM; whether there are such nodes is node/furnish.h's to say. */
+static bool is_needed(const struct gear *g, const char *node)
+{
+	for (unsigned i = 0; g && i < g->disks; i++)
+		if (strcmp(g->disk[i].node, node) == 0)
+			return true;
+	for (unsigned i = 0; g && i < g->nics; i++)
+		if (strcmp(g->nic[i].node, node) == 0)
+			return true;
+	return false;
+}
+
 int placing_choose(struct vm *vm, const char *place, struct failure *f)
 {
 	struct daemon *d = vm->daemon;
 	struct place_asked asked = {.vm = vm->name, .vcpus = vm->cpus, .memory = vm->memory, .wish = place, .self = 0};
 	struct place_seat seats[NODES_MAX];
 	struct place_node *nodes = calloc(PLACE_NODES_MAX, sizeof *nodes);
+	bool needed[PLACE_NODES_MAX];
 	unsigned count = 0, n = 0;
 	int err;
 
@@ -69,6 +83,9 @@ int placing_choose(struct vm *vm, const char *place, struct failure *f)
 	nodes[count++] = left(d->name, true, d->lent, d->used);
 	for (struct member *m = d->members; m; m = m->next)
 		nodes[count++] = left(m->name, m->state == CONTROL_NODE_UP, m->lent, m->used);
+	for (unsigned k = 0; k < count; k++)
+		needed[k] = is_needed(vm->gear, nodes[k].name);
+	asked.needed = needed;
 	err = place_choose(nodes, count, &asked, seats, &n, f);
 	if (!err)
 		take(vm, nodes, seats, n);

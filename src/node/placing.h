@@ -8,7 +8,7 @@
 void placing_elsewhere(const struct daemon *d, const char *place, char node[NAME_BYTES]);
 
 /* Fill vm->part[] (node, vcpus, memory) and vm->parts from vm->cpus and vm->memory. place: "A:2,B:2", "A:2:512M,B:0:128M" or empty (chosen from
- * what is left). The coordinator's node must be among them. -errno with the reason: unknown node, not enough left, no sense. */
+ * what is left; nodes that vm->gear names are among them). The coordinator's node must be among them. -errno with the reason: unknown node, not enough left, no sense. */
 int placing_choose(struct vm *vm, const char *place, struct failure *f) MUST_CHECK;
 
 #endif

@@ -140,18 +140,35 @@ static int check_all(const struct place_node *nodes, const struct place_asked *a
 	return 0;
 }
 
-/* The next best node that is not taken yet: the coordinator's own, then the one with the most vCPUs, then memory. */
+static bool is_taken(const struct wish *taken, unsigned n, unsigned node)
+{
+	for (unsigned t = 0; t < n; t++)
+		if (taken[t].node == node)
+			return true;
+	return false;
+}
+
+/* A node that must be there and is not yet; -1: none. */
+static int next_needed(unsigned count, const struct place_asked *asked, const struct wish *taken, unsigned n)
+{
+	for (unsigned k = 0; k < count && asked->needed; k++)
+		if (asked->needed[k] && !is_taken(taken, n, k))
+			return (int)k;
+	return -1;
+}
+
+/* The next best node that is not taken yet: the coordinator's own, then the needed ones, then the one with the most vCPUs, then memory. */
 static int next_best(const struct place_node *nodes, unsigned count, const struct place_asked *asked, const struct wish *taken, unsigned n)
 {
 	int best = -1;
 
 	if (n == 0)
 		return (int)asked->self;
+	if (next_needed(count, asked, taken, n) >= 0)
+		return next_needed(count, asked, taken, n);
 	for (unsigned k = 0; k < count; k++) {
-		bool free = nodes[k].up && (nodes[k].vcpus || whole_pages(nodes[k].memory));
+		bool free = nodes[k].up && (nodes[k].vcpus || whole_pages(nodes[k].memory)) && !is_taken(taken, n, k);
 
-		for (unsigned t = 0; t < n; t++)
-			free = free && taken[t].node != k;
 		if (free && (best < 0 || nodes[k].vcpus > nodes[best].vcpus || (nodes[k].vcpus == nodes[best].vcpus && nodes[k].memory > nodes[best].memory)))
 			best = (int)k;
 	}
@@ -163,13 +180,24 @@ static uint64_t least(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* vCPUs are dealt out; now memory: each its proportion as far as it has it, then whoever has some. */
+/* vCPUs are dealt out; now memory: some of whoever has no vCPU, of the others its proportion as far as it has it, then whoever has some. */
 static void deal_memory(const struct place_node *nodes, const struct place_asked *asked, struct wish *wishes, unsigned n)
 {
-	uint64_t rest = asked->memory;
+	uint64_t rest = asked->memory, share = whole_pages(asked->memory / (n > 4 ? 2 * n : 8)), open;
 
+	if (!share)
+		share = PAGE_BYTES;
 	for (unsigned k = 0; k < n; k++) {
-		wishes[k].memory = least(whole_pages(asked->memory / asked->vcpus * wishes[k].vcpus), whole_pages(nodes[wishes[k].node].memory));
+		bool bare = !wishes[k].vcpus && asked->needed && asked->needed[wishes[k].node];
+
+		wishes[k].memory = bare ? least(least(share, rest), whole_pages(nodes[wishes[k].node].memory)) : 0;
+		rest -= wishes[k].memory;
+	}
+	open = rest;
+	for (unsigned k = 0; k < n; k++) {
+		if (!wishes[k].vcpus)
+			continue;
+		wishes[k].memory = least(whole_pages(open / asked->vcpus * wishes[k].vcpus), whole_pages(nodes[wishes[k].node].memory));
 		rest -= wishes[k].memory;
 	}
 	for (unsigned k = 0; k < n; k++) {
@@ -193,6 +221,17 @@ static int not_enough(const struct place_node *nodes, unsigned count, const stru
 		quantity_print_bytes(memory, a), asked->vm, (unsigned long long)asked->vcpus, quantity_print_bytes(asked->memory, b));
 }
 
+/* A node that has something of the VM's must give something. vcpus: that are still to be dealt. */
+static int check_needed(const struct place_node *node, uint64_t vcpus, const char *vm, struct failure *f)
+{
+	if (!node->up)
+		return failure_set(f, -EHOSTUNREACH, "start its daemon, or take the disk or network card of another node", "node %s, which is to have a disk or network card of "
+			"%s, cannot be reached", node->name, vm);
+	if (whole_pages(node->memory) || (vcpus && node->vcpus))
+		return 0;
+	return failure_set(f, -ENOSPC, lend_more, "node %s, which is to have a disk or network card of %s, has nothing left to lend", node->name, vm);
+}
+
 static int choose(const struct place_node *nodes, unsigned count, const struct place_asked *asked, struct wish wishes[NODES_MAX], unsigned *n, struct failure *f)
 {
 	uint64_t vcpus = asked->vcpus, memory = asked->memory;
@@ -200,11 +239,15 @@ static int choose(const struct place_node *nodes, unsigned count, const struct p
 	if (!nodes[asked->self].vcpus && !whole_pages(nodes[asked->self].memory))
 		return failure_set(f, -ENOSPC, "run this on another node, end another VM, or lend more (tessera node --lend)",
 		                   "the VM's devices live on the node it is started from, and %s has nothing left to lend", nodes[asked->self].name);
-	for (*n = 0; vcpus || memory; (*n)++) {
-		int k = *n < NODES_MAX ? next_best(nodes, count, asked, wishes, *n) : -1;
+	for (*n = 0; vcpus || memory || next_needed(count, asked, wishes, *n) >= 0; (*n)++) {
+		int k = *n < NODES_MAX ? next_best(nodes, count, asked, wishes, *n) : -1, err = 0;
 
 		if (k < 0)
 			return not_enough(nodes, count, asked, f);
+		if (asked->needed && asked->needed[k])
+			err = check_needed(&nodes[k], vcpus, asked->vm, f);
+		if (err)
+			return err;
 		wishes[*n] = (struct wish){.node = (unsigned)k, .vcpus = least(vcpus, nodes[k].vcpus)};
 		vcpus -= wishes[*n].vcpus;
 		memory -= least(memory, whole_pages(nodes[k].memory));

@@ -90,6 +90,20 @@ def paths_are_the_clients(c):
     c.ok("kill", "v1", "--node", "A")
 
 
+def a_node_with_a_disk_takes_part(c):
+    """Without --place."""
+    c.up("A", "B", "C")
+    c.ok(*RUN, "--name", "v1", "--disk", image(c, "b") + ",node=B")
+    parts = json.loads(c.ok("info", "v1", "--json", "--node", "A"))["parts"]
+    check([(p["node"], p["vcpus"], p["memory_bytes"]) for p in parts] == [("A", [0], 56 << 20), ("B", [], 8 << 20)], f"an eighth of the memory is B's: {parts}")
+    c.ok("kill", "v1", "--node", "A")
+    c.kill("B")
+    wait_for(lambda: any(n["node"] == "B" and n["state"] == "lost" for n in c.ls("A")["nodes"]), "B to be missed")
+    done = c.run(*RUN, "--name", "v2", "--disk", image(c, "b2") + ",node=B")
+    check(done.returncode == 4 and "node B, which is to have a disk" in done.stderr and "->" in done.stderr, f"it cannot now: {done.stderr}")
+    c.start("B", join="A")
+
+
 def what_cannot_be_is_refused(c):
     c.up("A", "B", "C")
     a = image(c, "a")
@@ -302,7 +316,7 @@ def ssh_finds_the_guest(c):
         c.ok("kill", "v1", "--node", "A")
 
 
-TESTS = {f.__name__: f for f in (disks_are_opened_on_their_node, a_reset_keeps_them, user_networking_survives_resets, a_seed_is_a_disk_of_the_first_node, paths_are_the_clients, what_cannot_be_is_refused,
+TESTS = {f.__name__: f for f in (disks_are_opened_on_their_node, a_reset_keeps_them, user_networking_survives_resets, a_seed_is_a_disk_of_the_first_node, paths_are_the_clients, a_node_with_a_disk_takes_part, what_cannot_be_is_refused,
 	read_only_disks_are_shared_and_others_are_not,
                                  a_disk_is_free_when_its_vm_ends, daemons_may_be_replaced, other_formats_have_a_reader, trouble_reaches_who_cares,
                                  	user_networking_forwards_ports, ssh_finds_the_guest)}

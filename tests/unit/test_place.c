@@ -94,6 +94,34 @@ TEST(few_nodes_are_chosen)
 	CHECK_EQ(n, 3);
 }
 
+TEST(needed_nodes_take_part)
+{
+	bool needed[3] = {false, true};
+	struct place_asked asked = {.vm = "vm", .vcpus = 1, .memory = 512 * MIB, .wish = "", .needed = needed};
+	struct place_node nodes[3];
+	struct place_seat s[NODES_MAX];
+	struct failure f = {0};
+	unsigned n;
+
+	memcpy(nodes, three, sizeof nodes);
+	CHECK_EQ(place_choose(nodes, 3, &asked, s, &n, &f), 0);
+	CHECK(n == 2 && s[0].node == 0 && s[0].vcpus == 1 && s[0].memory == 448 * MIB && s[1].node == 1 && s[1].vcpus == 0 && s[1].memory == 64 * MIB);
+	asked.vcpus = 4; /* what A has not comes of B, though C has more */
+	CHECK_EQ(place_choose(nodes, 3, &asked, s, &n, &f), 0);
+	CHECK(n == 2 && s[1].node == 1 && s[1].vcpus == 2 && s[0].memory == s[1].memory);
+	needed[0] = needed[2] = true;
+	asked.vcpus = 1;
+	CHECK_EQ(place_choose(nodes, 3, &asked, s, &n, &f), 0);
+	CHECK(n == 3 && s[2].node == 2 && s[1].memory == 64 * MIB && s[2].memory == 64 * MIB);
+	nodes[1].memory = 3; /* and no vCPU is left to be dealt */
+	CHECK_EQ(place_choose(nodes, 3, &asked, s, &n, &f), -ENOSPC);
+	CHECK(strstr(f.what, "node B, which is to have") && *f.todo);
+	nodes[1].up = false;
+	CHECK_EQ(place_choose(nodes, 3, &asked, s, &n, &f), -EHOSTUNREACH);
+	asked.wish = "A:1,C:0:8M"; /* who has a wish has said it all */
+	CHECK_EQ(place_choose(nodes, 3, &asked, s, &n, &f), 0);
+}
+
 static uint64_t next_random(uint64_t *seed)
 {
 	*seed = *seed * 6364136223846793005u + 1442695040888963407u;
@@ -111,10 +139,13 @@ TEST(promises_hold_for_many_clusters)
 		unsigned count = 1 + (unsigned)(next_random(&seed) % 20), n = 0;
 		struct place_asked asked = {.vm = "vm", .vcpus = 1 + next_random(&seed) % 64, .memory = (1 + next_random(&seed) % 100000) * PAGE_BYTES, .wish = ""};
 		uint64_t vcpus = 0, memory = 0;
-		bool here = false;
+		bool here = false, needed[20], found;
 
-		for (unsigned k = 0; k < count; k++)
+		for (unsigned k = 0; k < count; k++) {
+			needed[k] = next_random(&seed) % 8 == 0;
 			nodes[k] = (struct place_node){.up = next_random(&seed) % 4 != 0, .vcpus = next_random(&seed) % 12, .memory = next_random(&seed) % 90000 * 3000};
+		}
+		asked.needed = round % 2 ? needed : NULL;
 		asked.self = (unsigned)(next_random(&seed) % count);
 		nodes[asked.self] = (struct place_node){.up = true, .vcpus = 1, .memory = PAGE_BYTES};
 		if (place_choose(nodes, count, &asked, s, &n, NULL))
@@ -133,6 +164,12 @@ TEST(promises_hold_for_many_clusters)
 		}
 		CHECK(vcpus == asked.vcpus && memory == asked.memory);                                            /* P1 */
 		CHECK(here);                                                                                      /* P3 */
+		for (unsigned k = 0; k < count && asked.needed; k++) {
+			found = !needed[k];
+			for (unsigned j = 0; j < n; j++)
+				found |= s[j].node == k;
+			CHECK(found);                                                                             /* P3 */
+		}
 	}
 	CHECK(answers > 2000);
 }
