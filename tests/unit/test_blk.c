@@ -24,6 +24,7 @@ enum { IN = 0, OUT = 1, DO_FLUSH = 4, GET_ID = 8, DISCARD = 11, WRITE_ZEROES = 1
 struct blk_rig {
 	struct plane_rig p;
 	struct disk *disk;
+	unsigned disk_node;
 	char path[64];
 	struct virtio_blk *b[RIG_NODES];
 	uint16_t avail[2];
@@ -49,6 +50,7 @@ static struct blk_rig *blk_open(unsigned disk_node, bool readonly, bool prompt)
 	struct failure f = {0};
 	int fd;
 
+	r->disk_node = disk_node;
 	snprintf(r->path, sizeof r->path, "/tmp/tessera-blk-XXXXXX");
 	fd = mkstemp(r->path);
 	ensure(fd >= 0 && ftruncate(fd, DISK_MIB << 20) == 0);
@@ -68,11 +70,12 @@ static struct blk_rig *blk_open(unsigned disk_node, bool readonly, bool prompt)
 	return r;
 }
 
+/* The disk's node first, which waits for the disk: where frames are delivered at once, it is the disk's thread that brings its last answers to the other. */
 static void blk_close(struct blk_rig *r)
 {
 	rig_halt(&r->p);
-	for (unsigned n = 0; n < RIG_NODES; n++)
-		virtio_blk_close(r->b[n]);
+	virtio_blk_close(r->b[r->disk_node]);
+	virtio_blk_close(r->b[1 - r->disk_node]);
 	rig_close(&r->p);
 	disk_close(r->disk);
 	unlink(r->path);
