@@ -71,23 +71,36 @@ static bool vqueue_begin(struct vqueue *q)
 	return go;
 }
 
+/* Say so while still busy: no stop ends before, so that nobody takes it for the next epoch's. What was read after a stop was asked for may be no memory any more;
+ * if it was, the next serve() says the same again. */
+static void vqueue_break(struct vqueue *q)
+{
+	bool tell;
+
+	pthread_mutex_lock(&q->lock);
+	tell = q->state == VQUEUE_RUNNING;
+	if (tell)
+		q->state = VQUEUE_BROKEN;
+	pthread_mutex_unlock(&q->lock);
+	if (tell)
+		q->calls.broken(q->calls.owner, q->index);
+}
+
 static void vqueue_work(void *arg)
 {
 	struct vqueue *q = arg;
 	bool broken = vqueue_begin(q) && vqueue_serve(q) < 0, stopped = false;
 
 	vqueue_count_waits(q);
+	if (broken)
+		vqueue_break(q);
 	pthread_mutex_lock(&q->lock);
 	q->busy = false;
-	if (broken && q->state == VQUEUE_RUNNING)
-		q->state = VQUEUE_BROKEN;
 	if (q->state == VQUEUE_STOPPING && vqueue_quiet(q)) {
 		q->state = VQUEUE_IDLE;
 		stopped = true;
 	}
 	pthread_mutex_unlock(&q->lock);
-	if (broken)
-		q->calls.broken(q->calls.owner, q->index);
 	if (stopped)
 		q->calls.stopped(q->calls.owner, q->index);
 }

@@ -126,6 +126,62 @@ static void offer(struct plane_rig *r)
 	driver_offer(&r->d, 0);
 }
 
+/* A queue whose driver breaks the rules, and is told to stop while that is being said. */
+struct broken {
+	struct vqueue q;
+	pthread_mutex_t lock; /* guards the rest */
+	pthread_cond_t changed;
+	bool idle, told, stopped_first, stopped;
+};
+
+static int broken_serve(void *dev, unsigned queue, struct virtq *q, uint64_t features, const atomic_bool *stop)
+{
+	return -EPROTO;
+}
+
+static void on_broken(void *owner, unsigned queue)
+{
+	struct broken *b = owner;
+	bool idle = vqueue_stop(&b->q);
+
+	pthread_mutex_lock(&b->lock);
+	b->idle = idle;
+	b->stopped_first = b->stopped;
+	b->told = true;
+	pthread_cond_signal(&b->changed);
+	pthread_mutex_unlock(&b->lock);
+}
+
+static void on_stopped(void *owner, unsigned queue)
+{
+	struct broken *b = owner;
+
+	pthread_mutex_lock(&b->lock);
+	b->stopped = true;
+	pthread_cond_signal(&b->changed);
+	pthread_mutex_unlock(&b->lock);
+}
+
+TEST(vqueue_is_not_idle_before_it_has_said_that_it_is_broken)
+{
+	static const struct virtio_ops ops = {.serve = broken_serve};
+	static const struct virtio_dev dev = {.name = "broken", .queues = 1, .queue_size = 8, .ops = &ops};
+	struct broken b = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+	struct vqueue_calls calls = {.broken = on_broken, .stopped = on_stopped, .owner = &b};
+	struct driver d;
+
+	driver_init(&d, 8);
+	CHECK_EQ(vqueue_open(&b.q, &d.ram, &dev, 0, &calls), 0);
+	CHECK_EQ(vqueue_start(&b.q, &(struct vqueue_setup){.epoch = 1, .size = 8, .desc = {DRIVER_DESC}, .avail = {DRIVER_AVAIL}, .used = {DRIVER_USED}}), 0);
+	pthread_mutex_lock(&b.lock);
+	while (!b.stopped && !(b.told && b.idle))
+		pthread_cond_wait(&b.changed, &b.lock);
+	pthread_mutex_unlock(&b.lock);
+	vqueue_close(&b.q);
+	driver_fini(&d);
+	CHECK(b.told && !b.idle && !b.stopped_first); /* else a reset could end first, and the next driver hear of what this one did */
+}
+
 TEST(plane_serves_a_queue_on_its_own_node)
 {
 	struct plane_rig *r = open_all();
