@@ -29,13 +29,13 @@ static void print_step(const struct explore *x, uint32_t from, uint32_t to)
 	uint8_t key[CLUSTER_KEY_BYTES];
 	struct cluster before, after;
 
-	cluster_decode(&before, x->nodes, x->states.keys[from]);
+	cluster_decode(&before, x->nodes, states_key(&x->states, from));
 	for (unsigned i = 0, n = cluster_moves(&before, x->disorder, moves); i < n; i++) {
 		after = before;
 		if (cluster_apply(&after, &moves[i], did))
 			continue;
 		cluster_encode(&after, key);
-		if (memcmp(key, x->states.keys[to], sizeof key) != 0)
+		if (memcmp(key, states_key(&x->states, to), sizeof key) != 0)
 			continue;
 		printf("  %-44s -> %s\n", cluster_text_of_move(&before, &moves[i], text), did);
 		return;
@@ -57,7 +57,7 @@ static int violation(const struct explore *x, uint32_t at, const struct move *la
 
 	printf("violation: %s\n", wrong);
 	print_path(x, at);
-	cluster_decode(&c, x->nodes, x->states.keys[at]);
+	cluster_decode(&c, x->nodes, states_key(&x->states, at));
 	after = c;
 	if (last) {
 		cluster_apply(&after, last, did);
@@ -80,7 +80,7 @@ static int expand(struct explore *x, uint32_t at)
 	struct cluster before, after;
 	unsigned n;
 
-	cluster_decode(&before, x->nodes, x->states.keys[at]);
+	cluster_decode(&before, x->nodes, states_key(&x->states, at));
 	n = cluster_moves(&before, x->disorder, moves);
 	if (x->fair && fair_state(&x->graph) < 0)
 		return out_of_room(x);
@@ -129,7 +129,7 @@ static int explore(struct explore *x)
 	bool fresh;
 	int bad = 0;
 
-	if (states_init(&x->states, x->max_states) < 0)
+	if (states_init(&x->states, CLUSTER_KEY_BYTES, x->max_states) < 0)
 		return out_of_room(x);
 	cluster_init(&c, x->nodes);
 	cluster_encode(&c, key);

@@ -2,6 +2,7 @@
  * lost in what was cut. Checks V1 to V5 of proto/stop.h by driving stop_step().
  *
  * usage: explore_stop [--nodes N]      0: all hold; 1: one does not, the way there is printed */
+#include "tests/explore/cluster.h"
 #include "tests/explore/states.h"
 
 #include "base/ensure.h"
@@ -243,10 +244,10 @@ static void print_path(const struct states *s, uint32_t at)
 	if (at == 0)
 		return;
 	print_path(s, s->parents[at]);
-	memcpy(&before, s->keys[s->parents[at]], sizeof before);
+	memcpy(&before, states_key(s, s->parents[at]), sizeof before);
 	for (unsigned i = 0; i < KINDS * nodes * nodes; i++) {
 		after = before;
-		if (!move(&after, i / nodes / nodes, i / nodes % nodes, i % nodes, &wrong) || memcmp(&after, s->keys[at], sizeof after) != 0)
+		if (!move(&after, i / nodes / nodes, i / nodes % nodes, i % nodes, &wrong) || memcmp(&after, states_key(s, at), sizeof after) != 0)
 			continue;
 		printf("  %u %s %u\n", i / nodes % nodes, kind_names[i / nodes / nodes], i % nodes);
 		return;
@@ -259,7 +260,7 @@ static const char *expand(struct states *s, uint32_t at)
 	const char *wrong;
 	bool fresh, rest = true;
 
-	memcpy(&before, s->keys[at], sizeof before);
+	memcpy(&before, states_key(s, at), sizeof before);
 	for (unsigned i = 0; i < KINDS * nodes * nodes; i++) {
 		enum kind kind = i / nodes / nodes;
 		uint8_t key[CLUSTER_KEY_BYTES] = {0};
@@ -289,7 +290,7 @@ int main(int argc, char **argv)
 
 	if (argc == 3 && strcmp(argv[1], "--nodes") == 0)
 		nodes = (unsigned)strtoul(argv[2], NULL, 10);
-	if (nodes < 1 || nodes > NODES || (argc != 1 && argc != 3) || states_init(&s, 1 << 28) < 0)
+	if (nodes < 1 || nodes > NODES || (argc != 1 && argc != 3) || states_init(&s, CLUSTER_KEY_BYTES, 1 << 28) < 0)
 		return 64;
 	for (unsigned n = 0; n < nodes; n++)
 		w.waiting[n] = (uint8_t)(((1u << nodes) - 1) & ~(1u << n));

@@ -101,7 +101,7 @@ static bool component_fair(const struct search *t, uint32_t bottom, uint32_t mar
 	for (uint32_t i = bottom; i < t->stacked; i++) {
 		uint32_t v = t->stack[i];
 
-		cluster_decode(&c, t->nodes, t->s->keys[v]);
+		cluster_decode(&c, t->nodes, states_key(t->s, v));
 		satisfied |= disabled_classes(&c);
 		for (uint32_t e = t->g->first[v]; e < t->g->first[v + 1]; e++)
 			if (search_member(t, t->g->to[e], mark) && !t->done[t->g->to[e]]) {
@@ -173,7 +173,7 @@ static bool search_node(struct search *t, uint32_t *bad)
 
 	t->indices = t->stacked = t->depth = 0;
 	for (uint32_t v = 0; v < t->g->states; v++) {
-		cluster_decode(&c, t->nodes, t->s->keys[v]);
+		cluster_decode(&c, t->nodes, states_key(t->s, v));
 		t->waits[v] = c.page[t->node].pending != PAGE_IDLE;
 		t->index[v] = 0;
 		t->done[v] = 0;

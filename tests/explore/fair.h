@@ -5,6 +5,7 @@
 #ifndef EXPLORE_FAIR_H
 #define EXPLORE_FAIR_H
 
+#include "tests/explore/cluster.h"
 #include "tests/explore/states.h"
 
 enum {

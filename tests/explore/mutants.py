@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Seed one-line bugs in proto/page.c and proto/stop.c, one at a time; the explorers must find every one of them.
+"""Seed one-line bugs in proto/page.c, proto/stop.c and proto/handoff.c, one at a time; the explorers must find every one of them.
 
 usage: mutants.py SOURCE_ROOT WORK_DIR CC...          exit 1 if a mutant survives
 
@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 
-# (name, text in the source, replacement[, nodes it takes to see it])
+# (name, text in the source, replacement[, nodes it takes to see it[, arguments for the explorer ...]])
 PAGE_MUTANTS = [
     ("duplicate read sends again",
      "else if (s->p->pending == PAGE_IDLE)\n\t\tpage_request(s, PAGE_READING);",
@@ -87,10 +87,61 @@ STOP_MUTANTS = [
     ("the wrong node is blamed", "(struct stop_cause){STOP_LOST, ev->from}", "(struct stop_cause){STOP_LOST, {0}}"),
 ]
 
+HANDOFF_MUTANTS = [
+    ("the source keeps running what it ships", "act(s, HANDOFF_DO_FREEZE, h->self);\n", ""),
+    ("commit before the target is ready", "if (h->state != HANDOFF_ASKING)\n\t\t\tbreak;\n\t\th->state = HANDOFF_FREEZING;",
+     "if (h->state != HANDOFF_ASKING)\n\t\t\tbreak;\n\t\tsource_commit(s);\n\t\treturn;\n\t\th->state = HANDOFF_FREEZING;"),
+    ("the source does not give it up", "act(s, HANDOFF_DO_RETIRE, h->self);\n", ""),
+    ("ready after an abort commits", "if (h->state == HANDOFF_SHIPPED)\n\t\t\tsource_commit", "if (h->state != HANDOFF_HERE)\n\t\t\tsource_commit"),
+    ("cancelled after the commit", "if (source_may_undo(h))\n\t\t\tsource_undo(s, true);", "if (source_may_undo(h) || h->state == HANDOFF_FORWARDING)\n\t\t\tsource_undo(s, true);"),
+    ("the target runs at once", "h->state = HANDOFF_INSTALLING;\n\t\tact(s, HANDOFF_DO_INSTALL, h->peer);",
+     "h->state = HANDOFF_INSTALLING;\n\t\tact(s, HANDOFF_DO_INSTALL, h->peer);\n\t\tact(s, HANDOFF_DO_RUN, h->self);"),
+    ("the target never runs", "act(s, HANDOFF_DO_RUN, h->self);\n", ""),
+    ("an abort is not answered", "target_drop(s);\n\t\tact_send(s, h->peer, HANDOFF_ABORTED, h->self);", "target_drop(s);"),
+    ("an aborted copy stays", "act(s, HANDOFF_DO_DISCARD, s->h->self);\n", ""),
+    ("an abort ends the wait for its answer", "if (tell)\n\t\tact_send(s, s->h->peer, HANDOFF_ABORT, s->h->self);\n\telse\n\t\tsource_rest(s);",
+     "if (tell)\n\t\tact_send(s, s->h->peer, HANDOFF_ABORT, s->h->self);\n\tsource_rest(s);"),
+    ("thawed only when captured", "if (s->h->state == HANDOFF_FREEZING || s->h->state == HANDOFF_SHIPPED) {", "if (s->h->state == HANDOFF_SHIPPED) {"),
+    ("kept words forgotten when undone", "\t\tact(s, HANDOFF_DO_GIVE_ALL, s->h->self);\n", ""),
+    ("kept words forgotten at commit", "\tact(s, HANDOFF_DO_PASS_ALL, h->peer);\n", ""),
+    ("kept words go before the commit", "\tact_send(s, h->peer, HANDOFF_COMMIT, h->self);\n\tact(s, HANDOFF_DO_PASS_ALL, h->peer);",
+     "\tact(s, HANDOFF_DO_PASS_ALL, h->peer);\n\tact_send(s, h->peer, HANDOFF_COMMIT, h->self);"),
+    ("words delivered to what is captured", "else if (h->state == HANDOFF_SHIPPED || h->state == HANDOFF_READY || early)", "else if (h->state == HANDOFF_READY || early)"),
+    ("direct words do not wait for the mark", "|| h->state == HANDOFF_READY || early)", "|| h->state == HANDOFF_READY)", 3, "--words", "2"), # one word cannot overtake
+    ("direct words delivered before the commit", "h->state == HANDOFF_SHIPPED || h->state == HANDOFF_READY || early", "h->state == HANDOFF_SHIPPED || early"),
+    ("the target's own words do not wait", "h->waiting = (uint16_t)(everybody(h) & ~bit(h->peer));", "h->waiting = (uint16_t)(everybody(h) & ~bit(h->peer) & ~bit(h->self));"),
+    ("kept words of a sender forgotten at its mark", "\tact(s, HANDOFF_DO_GIVE, s->ev->node.v);\n", ""),
+    ("settled at the first mark", "if (s->h->waiting)\n\t\treturn;\n", ""),
+    ("done is not told", "\tact_send(s, s->h->coordinator, HANDOFF_DONE, s->h->self);\n", ""),
+    ("undone is not told", "\tact_send(s, s->h->coordinator, HANDOFF_UNDONE, s->h->peer);\n", ""),
+    ("the source forgets to forward", "act_send(s, h->peer, HANDOFF_WORD, sender);", "(void)sender;"),
+    ("the source keeps delivering", "if (h->state == HANDOFF_FORWARDING)\n\t\tact_send(s, h->peer, HANDOFF_WORD, sender);\n\telse if", "if"),
+    ("the source forgets too early", "if (!h->waiting)\n\t\th->state = HANDOFF_AWAY;", "h->state = HANDOFF_AWAY;"),
+    ("marks do not go on", "act_send(s, h->peer, HANDOFF_MARK, who);", "(void)who;"),
+    ("nobody is told where it went", "act_send(s, n, HANDOFF_MOVED, h->peer);", "(void)n;"),
+    ("a bystander answers after it believes", "act_send(s, s->ev->from.v, HANDOFF_SWITCHED, h->self);\n\th->at = s->ev->node.v;",
+     "h->at = s->ev->node.v;\n\tact_send(s, h->at, HANDOFF_SWITCHED, h->self);"),
+    ("a bystander goes on without its target", "if (h->lost & bit(h->at))\n\t\tact_stop", "if (h->lost & bit(h->self))\n\t\tact_stop"),
+    ("the source's own belief stays", "h->at = h->peer;\n\th->waiting", "h->waiting"),
+    ("the target's own belief stays", "h->at = h->self;\n\th->waiting", "h->waiting"),
+    ("a lost bystander is waited for", "else if (h->state == HANDOFF_FORWARDING && !peer && h->waiting & bit(who))\n\t\tsource_switched(s, who);\n", "", 3),
+    ("who was lost before is waited for", "if (h->waiting & h->lost & bit(n))", "if (h->waiting & h->lost & bit(n) & 1)"),
+    ("a lost target is waited for", "if (peer && (source_may_undo(h) || h->state == HANDOFF_UNDOING))", "if (peer && source_may_undo(h) && h->state != HANDOFF_SHIPPED)"),
+    ("a lost target ends the VM", "if (who == h->at || (h->state == HANDOFF_ARRIVED && peer))", "if (who == h->at || peer)"),
+    ("a lost source is not missed", "if (who == h->at || (h->state == HANDOFF_ARRIVED && peer))", "if (who == h->at)"),
+    ("a lost holder is not missed", "if (who == h->at || (h->state == HANDOFF_ARRIVED && peer))", "if (h->state == HANDOFF_ARRIVED && peer)"),
+    ("a source that takes over from itself", "else if (target_uncommitted(h) && peer)\n\t\ttarget_drop(s);", "else if (target_uncommitted(h) && peer)\n\t\ttarget_commit(s);"),
+    ("a refusal keeps the room", "target_drop(s);\n\tact_send(s, s->h->peer, HANDOFF_REFUSED", "s->h->state = HANDOFF_AWAY;\n\tact_send(s, s->h->peer, HANDOFF_REFUSED"),
+    ("a freeze that fails is not undone", "source_undo(s, true);\n\t\treturn;", "source_undo(s, false);\n\t\treturn;"),
+    ("an order to who is lost is carried out", "if (h->lost & bit(h->peer))\n\t\tsource_rest(s);\n\telse\n\t\tact_send", "act_send"),
+    ("the end of a move is not noted", "s->h->order = 0;\n", ""),
+]
+
 # source: (explorer's main, its other sources, arguments, mutants)
 SUBJECTS = {
     "page": (["explore.c", "cluster.c", "cluster_text.c", "states.c", "fair.c", "../page_text.c"], ["--max-states", "3000000"], PAGE_MUTANTS),
     "stop": (["explore_stop.c", "states.c"], [], STOP_MUTANTS),
+    "handoff": (["explore_handoff.c", "handover.c", "handover_text.c", "states.c"], [], HANDOFF_MUTANTS),
 }
 FLAGS = ["-std=gnu17", "-D_GNU_SOURCE", "-O1", "-w"]
 
@@ -115,14 +166,14 @@ def verdict(run):
 
 def try_mutant(mutant, path, root, cc, objects, source, args):
     """path: of the mutant's files, without ending. Returns what killed it or None, and what the explorer said last."""
-    _, old, new, nodes = (*mutant, 3)[:4]
+    _, old, new, nodes, *more = (*mutant, 3) if len(mutant) < 4 else mutant
     if source.count(old) != 1:
         return None, f"its text is in the source {source.count(old)} times, not once"
     with open(path + ".c", "w", encoding="utf-8") as out:
         out.write(source.replace(old, new))
     subprocess.run([*cc, *FLAGS, "-I", os.path.join(root, "src"), path + ".c", *objects, "-o", path], check=True)
     try:
-        run = subprocess.run([path, "--nodes", str(nodes), *args], capture_output=True, text=True, timeout=120, check=False)
+        run = subprocess.run([path, "--nodes", str(nodes), *args, *more], capture_output=True, text=True, timeout=120, check=False)
     except subprocess.TimeoutExpired:
         return None, "the explorer did not end in 120 s"
     return verdict(run), (run.stdout.strip() or "it said nothing").split("\n")[-1]

@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-int states_init(struct states *s, uint32_t max)
+int states_init(struct states *s, unsigned key_bytes, uint32_t max)
 {
-	*s = (struct states){.max = max, .room = 1 << 12, .table_size = 1 << 13};
-	s->keys = malloc(s->room * sizeof *s->keys);
+	*s = (struct states){.key_bytes = key_bytes, .max = max, .room = 1 << 12, .table_size = 1 << 13};
+	s->keys = malloc((size_t)s->room * key_bytes);
 	s->parents = malloc(s->room * sizeof *s->parents);
 	s->table = calloc(s->table_size, sizeof *s->table);
 	if (s->keys && s->parents && s->table)
@@ -25,24 +25,24 @@ void states_fini(struct states *s)
 	*s = (struct states){0};
 }
 
-static uint32_t key_hash(const uint8_t key[CLUSTER_KEY_BYTES])
+static uint32_t key_hash(const uint8_t *key, unsigned bytes)
 {
-	uint64_t words[CLUSTER_KEY_BYTES / 8], h = 0;
+	uint64_t word, h = 0;
 
-	memcpy(words, key, sizeof words);
-	for (unsigned i = 0; i < CLUSTER_KEY_BYTES / 8; i++) {
-		h = (h ^ words[i]) * 0x9e3779b97f4a7c15u;
+	for (unsigned i = 0; i < bytes; i += sizeof word) {
+		memcpy(&word, key + i, sizeof word);
+		h = (h ^ word) * 0x9e3779b97f4a7c15u;
 		h ^= h >> 32;
 	}
 	return (uint32_t)h;
 }
 
 /* Where the key is in the table, or where it would go. */
-static uint32_t table_find(const struct states *s, const uint8_t key[CLUSTER_KEY_BYTES])
+static uint32_t table_find(const struct states *s, const uint8_t *key)
 {
-	uint32_t at = key_hash(key) & (s->table_size - 1);
+	uint32_t at = key_hash(key, s->key_bytes) & (s->table_size - 1);
 
-	while (s->table[at] && memcmp(s->keys[s->table[at] - 1], key, CLUSTER_KEY_BYTES) != 0)
+	while (s->table[at] && memcmp(states_key(s, s->table[at] - 1), key, s->key_bytes) != 0)
 		at = (at + 1) & (s->table_size - 1);
 	return at;
 }
@@ -50,7 +50,7 @@ static uint32_t table_find(const struct states *s, const uint8_t key[CLUSTER_KEY
 /* Twice the room; the table stays at most half full. */
 static bool states_grow(struct states *s)
 {
-	void *keys = realloc(s->keys, 2 * (size_t)s->room * sizeof *s->keys);
+	void *keys = realloc(s->keys, 2 * (size_t)s->room * s->key_bytes);
 	void *parents, *table;
 
 	if (keys)
@@ -66,11 +66,11 @@ static bool states_grow(struct states *s)
 	s->room *= 2;
 	s->table_size *= 2;
 	for (uint32_t i = 0; i < s->n; i++)
-		s->table[table_find(s, s->keys[i])] = i + 1;
+		s->table[table_find(s, states_key(s, i))] = i + 1;
 	return true;
 }
 
-uint32_t states_add(struct states *s, const uint8_t key[CLUSTER_KEY_BYTES], uint32_t parent, bool *fresh)
+uint32_t states_add(struct states *s, const uint8_t *key, uint32_t parent, bool *fresh)
 {
 	uint32_t at = table_find(s, key);
 
@@ -80,7 +80,7 @@ uint32_t states_add(struct states *s, const uint8_t key[CLUSTER_KEY_BYTES], uint
 	if (s->n == s->max || (s->n == s->room && !states_grow(s)))
 		return UINT32_MAX;
 	at = table_find(s, key);
-	memcpy(s->keys[s->n], key, CLUSTER_KEY_BYTES);
+	memcpy(s->keys + (size_t)s->n * s->key_bytes, key, s->key_bytes);
 	s->parents[s->n] = parent;
 	s->table[at] = ++s->n;
 	return s->n - 1;
