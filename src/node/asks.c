@@ -34,6 +34,7 @@ struct ask {
 	struct loop_timer limit; /* ASK_END: then it is killed */
 	uint32_t limit_ms;
 	struct checks *checks;
+	unsigned look;        /* ASK_STATS: which of the part's answers is its own */
 };
 
 static void forget(struct ask *a)
@@ -166,11 +167,14 @@ void asks_from_part(struct part *p, unsigned id, const uint8_t *body, size_t byt
 			continue;
 		if (id == CONTROL_console_out && a->kind == ASK_CONSOLE)
 			show_console(a, vm);
-		else if (id == CONTROL_stat_line && a->kind == ASK_STATS && !control_get_stat_line(body, bytes, &stat))
+		else if (a->kind != ASK_STATS || a->look != p->looks_told + 1)
+			continue;
+		else if (id == CONTROL_stat_line && !control_get_stat_line(body, bytes, &stat))
 			CHANNEL_SEND(a->channel, stat_line, .node = channel_name(d->name), .key = stat.key, .value = stat.value);
-		else if (id == CONTROL_end && a->kind == ASK_STATS)
+		else if (id == CONTROL_end)
 			answer_end(a);
 	}
+	p->looks_told += id == CONTROL_end;
 }
 
 static struct failure no_vm(struct ask *a, const char *name)
@@ -424,6 +428,7 @@ static void on_stats(struct ask *a, const uint8_t *body, size_t bytes)
 		return;
 	}
 	a->kind = ASK_STATS;
+	a->look = ++p->looks_asked;
 	a->vm_id = p->config.vm_id;
 	CHANNEL_SEND(p->channel, part_ask_stats, .vm_id = a->vm_id);
 }

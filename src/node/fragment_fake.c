@@ -4,7 +4,7 @@
  * On the console, a line each: poweroff, reset, panic, deaf (the power button does nothing from now on), die (the process exits without a word),
  * flood (write a megabyte), forbidden (make a system call that the sandbox does not allow). Each look at its statistics finds some requests more in a queue of
  * each vCPU. In --append: fail=STEP:INDEX (that node refuses at prepare,
- * connect or start, or at prepare once the guest has reset itself: again), hang=STEP:INDEX (it takes for ever).
+ * connect or start, or at prepare once the guest has reset itself: again), hang=STEP:INDEX (it takes for ever), ponder (its statistics take a while).
  *
  * Threads: one that watches the mesh; how it ends is vm/verdict's, as in the real one. */
 #include <errno.h>
@@ -289,6 +289,8 @@ static void fake_stats(struct fragment_machine *m, void (*line)(void *to, const 
 
 	line(to, "keys", m->keys);
 	m->looks++;
+	if (strstr(m->config->append, "ponder"))
+		poll(NULL, 0, 300);
 	if (node_eq(m->config->self, m->config->coordinator)) {
 		line(to, "balloon.driver", 1);
 		line(to, "balloon.target_bytes", m->target);

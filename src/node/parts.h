@@ -36,6 +36,7 @@ struct part {
 	struct loop_timer limit;
 	bool adopted, settled;     /* found at start; has answered since */
 	bool ended;                /* it has said why */
+	unsigned looks_asked, looks_told; /* at its statistics: it answers in turn */
 	struct control_part_ended end;
 };
 

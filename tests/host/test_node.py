@@ -273,6 +273,18 @@ def json_twins(c):
     check(said("console", "v1")["end"]["reason"] == "power-off", "the console of what has ended")
 
 
+def stats_side_by_side(c):
+    """Each client gets the whole of an answer, though another one's is under way when it asks."""
+    c.up("A")
+    c.ok("run", "--fake", "--name", "v1", "--memory", "64M", "--detach", "--append", "ponder", "--node", "A")
+    whole = set(json.loads(c.ok("stats", "v1", "--json", "--node", "A"))["nodes"]["A"])
+    clients = [c.client("stats", "v1", "--json", "--node", "A") for _ in range(12)]
+    for p in clients:
+        out, err = p.communicate(timeout=LIMIT_S)
+        check(p.returncode == 0 and set(json.loads(out)["nodes"].get("A", {})) == whole, f"not all of {whole}: {out} {err}")
+    c.ok("kill", "v1", "--node", "A")
+
+
 def balloon(c):
     c.up("A", "B")
     c.ok("run", "--fake", "--name", "v1", "--place", "A:1:64M,B:1:64M", "--detach", "--node", "B")
@@ -811,7 +823,7 @@ def doctor(c):
 
 
 TESTS = {f.__name__: f for f in (join, join_waits, same_name, other_version, run_and_end, run_again_at_once, ended_before, foreground, console, detach_key,
-                                 client_signals, refusals, placed_elsewhere, json_twins, balloon, top, name_taken, name_raced, sixteen_nodes, births_that_fail,
+                                 client_signals, refusals, placed_elsewhere, json_twins, stats_side_by_side, balloon, top, name_taken, name_raced, sixteen_nodes, births_that_fail,
                                  daemon_dies_in_birth, birth_killed, fragment_stopped, fragment_killed, node_error, resets, real_resets, resets_that_end, sandboxed, no_sandbox, causes_at_once, daemon_restarts, vm_files, vm_ends_without_daemon,
                                  daemon_stopped, stop_and_kill, quit_verb, garbage, doctor)}
 
