@@ -142,7 +142,7 @@ static int report_next(struct lane *l, struct run *run)
 		const struct virtq_seg *s = &l->chain.seg[l->seg];
 		uint64_t from = (s->at.v + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1), end = (s->at.v + s->bytes) & ~(uint64_t)(PAGE_BYTES - 1);
 
-		if (l->seg < l->chain.readable || from + l->at >= end)
+		if (l->seg < l->chain.readable || from < s->at.v || from + l->at >= end)
 			continue;
 		if (run_at(l->b->c.ram, from + l->at, end, run))
 			return -EPROTO;
@@ -180,9 +180,11 @@ static int inflate_next(struct lane *l, struct virtq *q, struct run *run)
 	return 1;
 }
 
-/* 1: the request is done; 0: a run is under way; -EPROTO. */
-static int lane_go(struct lane *l, struct virtq *q)
+/* 1: the request is done; 0: a run is under way, or a stop; -EPROTO. */
+static int lane_go(struct lane *l, struct virtq *q, const atomic_bool *stop)
 {
+	unsigned seg = l->seg;
+	uint64_t at = l->at;
 	struct run run;
 	int n;
 
@@ -191,6 +193,11 @@ static int lane_go(struct lane *l, struct virtq *q)
 	if (l->queue == BALLOON_DEFLATE)
 		return 1;
 	n = l->queue == BALLOON_REPORT ? report_next(l, &run) : inflate_next(l, q, &run);
+	if (atomic_load(stop)) { /* what was read may be no memory of the guest's any more; if it is, the run is read again when the queue goes on */
+		l->seg = seg;
+		l->at = at;
+		return 0;
+	}
 	if (n <= 0)
 		return n ? n : 1;
 	lane_send(l, &run);
@@ -211,7 +218,7 @@ static int balloon_serve(void *dev, unsigned queue, struct virtq *q, uint64_t fe
 			l->seg = 0;
 			l->at = 0;
 		}
-		n = lane_go(l, q);
+		n = lane_go(l, q, stop);
 		if (n <= 0)
 			return n ? n : VIRTIO_WAITING;
 		virtq_push(q, &l->chain, 0);

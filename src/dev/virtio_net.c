@@ -219,6 +219,8 @@ static int tx_serve(struct turn *t)
 				got = bytes;
 				break;
 			}
+			if (bytes && atomic_load(t->stop))
+				bytes = 0; /* it may be no memory of the guest's any more; if it is, a frame is lost */
 			count(&q->drops, bytes == 0);
 			used += (uint32_t)bytes;
 			virtq_push(t->vq, &q->chain, 0);

@@ -14,7 +14,7 @@
 enum { QUEUE_IN, QUEUE_OUT, QUEUE_EVENTS }; /* in: to the guest */
 enum { OP_REQUEST = 1, OP_RESPONSE, OP_RST, OP_SHUTDOWN, OP_RW, OP_CREDIT_UPDATE, OP_CREDIT_REQUEST };
 enum { TYPE_STREAM = 1, SHUT_RECEIVE = 1, SHUT_SEND = 2, SHUT_BOTH = 3 };
-enum { HEADER = 44, PACKET_MAX = 4096, BATCH = 16, CHUNK = 4096, FIRST_PORT = 1 << 30 };
+enum { HEADER = 44, PACKET_MAX = 4096, BATCH = 16, FIRST_PORT = 1 << 30 };
 
 enum conn_state { CONN_FREE, CONN_CALLING, CONN_WANTED, CONN_UP, CONN_OVER }; /* CALLING: the host asked; WANTED: the guest did; OVER: only an RST is owed */
 enum { OWES_RST = 1u << 0, OWES_REQUEST = 1u << 1, OWES_RESPONSE = 1u << 2, OWES_SHUTDOWN = 1u << 3, OWES_CREDIT = 1u << 4 };
@@ -53,6 +53,7 @@ struct virtio_vsock {
 
 	uint8_t packet[PACKET_MAX]; /* under way to the guest; the in-queue's worker's */
 	unsigned packet_bytes;
+	uint8_t incoming[VSOCK_BUFFER]; /* what the guest says; the out-queue's worker's */
 	struct { bool there; struct virtq_chain chain; } held[VSOCK_QUEUES]; /* taken and not yet given back; their workers' */
 };
 
@@ -442,10 +443,9 @@ static struct conn *conn_for_bytes(struct virtio_vsock *v, const struct packet *
 	return NULL;
 }
 
-/* The bytes are read from the guest without the lock; meanwhile the connection may go, and only this adds to its buffer. */
-static int take_bytes(struct virtio_vsock *v, struct virtq *q, const struct virtq_chain *chain, const struct packet *p)
+/* The bytes are read from the guest without the lock; meanwhile the connection may go, and only this adds to its buffer. -ECANCELED: a stop, nothing was done. */
+static int take_bytes(struct virtio_vsock *v, struct virtq *q, const struct virtq_chain *chain, const struct packet *p, const atomic_bool *stop)
 {
-	uint8_t bytes[CHUNK];
 	struct conn *c;
 	uint32_t id;
 
@@ -453,22 +453,20 @@ static int take_bytes(struct virtio_vsock *v, struct virtq *q, const struct virt
 	c = conn_for_bytes(v, p);
 	id = c ? c->id : 0;
 	pthread_mutex_unlock(&v->lock);
-	for (uint32_t at = 0, n; c && at < p->bytes; at += n) {
-		n = p->bytes - at < CHUNK ? p->bytes - at : CHUNK;
-		if (virtq_read(q, chain, HEADER + at, bytes, n))
-			return -EPROTO;
-		pthread_mutex_lock(&v->lock);
-		c = conn_by_id(v, id);
-		if (c && !c->buffer)
-			c = NULL;
-		for (uint32_t i = 0; c && i < n; i++)
-			c->buffer[c->head++ % VSOCK_BUFFER] = bytes[i];
-		if (c)
-			conn_flush(v, c);
-		if (c && !c->buffer)
-			c = NULL;
-		pthread_mutex_unlock(&v->lock);
+	if (!c)
+		return 0;
+	if (virtq_read(q, chain, HEADER, v->incoming, p->bytes))
+		return -EPROTO;
+	if (atomic_load(stop))
+		return -ECANCELED;
+	pthread_mutex_lock(&v->lock);
+	c = conn_by_id(v, id);
+	if (c && c->buffer) {
+		for (uint32_t i = 0; i < p->bytes; i++)
+			c->buffer[c->head++ % VSOCK_BUFFER] = v->incoming[i];
+		conn_flush(v, c);
 	}
+	pthread_mutex_unlock(&v->lock);
 	return 0;
 }
 
@@ -503,10 +501,13 @@ static int serve_out(struct virtio_vsock *v, struct virtq *q, const atomic_bool 
 		p = packet_get(header);
 		if (p.bytes > chain->readable_bytes - HEADER)
 			return -EPROTO;
+		got = 0;
 		if (p.op != OP_RW)
 			take_packet(v, &p);
-		else if (take_bytes(v, q, chain, &p))
-			return -EPROTO;
+		else
+			got = take_bytes(v, q, chain, &p, stop);
+		if (got)
+			return got == -ECANCELED ? VIRTIO_DRAINED : got;
 		virtq_push(q, chain, 0);
 		v->held[QUEUE_OUT].there = false;
 		ring(v, QUEUE_IN);

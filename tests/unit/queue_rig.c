@@ -137,6 +137,11 @@ void queue_rig_put(struct queue_rig *r, unsigned queue, const void *bytes, size_
 	plane_ring(r->plane, 0, queue);
 }
 
+uint8_t *queue_rig_bytes(struct queue_rig *r, unsigned queue)
+{
+	return at(r, queue, DATA + (r->q[queue].avail - 1u) % QUEUE_RIG_SLOTS * SLOT);
+}
+
 unsigned queue_rig_back(struct queue_rig *r, unsigned queue)
 {
 	return (uint16_t)(load16(r, queue, USED + 2) - r->q[queue].used);

@@ -33,6 +33,9 @@ void queue_rig_on(struct queue_rig *r, unsigned queue);
 /* Offer a chain of n bytes to read and room bytes to write, at most QUEUE_RIG_BYTES each, and ring. At most QUEUE_RIG_SLOTS are out. */
 void queue_rig_put(struct queue_rig *r, unsigned queue, const void *bytes, size_t n, size_t room);
 
+/* The bytes to read of the last chain that was offered: whole pages. */
+uint8_t *queue_rig_bytes(struct queue_rig *r, unsigned queue);
+
 /* Wait until the oldest chain comes back; returns what was written, which is copied. */
 size_t queue_rig_get(struct queue_rig *r, unsigned queue, void *to, size_t room);
 

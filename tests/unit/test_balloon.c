@@ -2,6 +2,7 @@
 #include "base/ensure.h"
 #include "dev/virtio_balloon.h"
 #include "tests/test.h"
+#include "tests/unit/absent.h"
 #include "tests/unit/plane_rig.h"
 #include "wire/peer.h"
 
@@ -189,6 +190,44 @@ TEST(balloon_asks_for_a_reset_when_given_what_is_no_ram)
 		;
 	CHECK_EQ(driver_get16(&r->d, DRIVER_USED + 2), 0);
 	rig_reset(r);
+	close_all(r);
+}
+
+/* The VM ends while the list of pages is waited for: it reads as zeros then, and page 0 is not meant. */
+TEST(balloon_frees_nothing_that_was_read_after_the_end)
+{
+	struct plane_rig *r = open_all();
+	int absent;
+
+	drive(r, INFLATE);
+	absent = absent_page(driver_at(&r->d, 0x80000));
+	if (absent < 0)
+		SKIP("no userfaultfd here");
+	desc(r, INFLATE, 0, 0x80000, 4, 0);
+	offer(r, INFLATE);
+	CHECK(absent_wanted(absent));
+	plane_hush(r->plane[0]);
+	absent_give_up(absent);
+	rig_halt(r);
+	CHECK(!side[0].d);
+	close_all(r);
+}
+
+/* A report at the end of all addresses, which rounded up to whole pages begins at 0. */
+TEST(balloon_does_not_wrap)
+{
+	struct plane_rig *r = open_all();
+	bool asked;
+
+	drive(r, REPORT);
+	desc(r, REPORT, 0, UINT64_MAX - 2000, 2000, DRIVER_WRITE);
+	offer(r, REPORT);
+	do {
+		pthread_mutex_lock(&side[0].lock);
+		asked = side[0].d;
+		pthread_mutex_unlock(&side[0].lock);
+	} while (!asked && driver_get16(&r->d, DRIVER_USED + REPORT * QUEUE_STRIDE + 2) == 0);
+	CHECK(!asked);
 	close_all(r);
 }
 

@@ -1,6 +1,7 @@
 /* dev/virtio_blk on two nodes: queue 0 is served on node 0, queue 1 on node 1, and the disk, a real file, is on either. */
 #include "base/ensure.h"
 #include "tests/test.h"
+#include "tests/unit/absent.h"
 #include "tests/unit/plane_rig.h"
 #include "dev/virtio_blk.h"
 #include "wire/peer.h"
@@ -12,11 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include <linux/userfaultfd.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
 
 enum { DISK_MIB = 4, RING = 0x4000, HEAD = 0x1f000, STATUS_AT = 0x1ff00, DATA = 0x100000, TABLE = 0x30000, FLUSH = 1 << 9 };
 enum { IN = 0, OUT = 1, DO_FLUSH = 4, GET_ID = 8, DISCARD = 11, WRITE_ZEROES = 13 };
@@ -343,28 +339,20 @@ TEST(blk_reset_waits_for_the_disk_elsewhere)
 /* The VM ends while a server waits for a page of what the guest writes: the page comes as zeros then, which must not reach the disk. */
 TEST(blk_writes_nothing_that_was_read_after_the_end)
 {
-	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
-	struct uffdio_api api = {.api = UFFD_API};
-	struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_MISSING};
+	struct blk_rig *r = blk_open(1, false, true);
 	struct disk_counts n;
-	struct uffd_msg msg;
-	struct blk_rig *r;
-	uint8_t *page;
+	int absent;
 
-	if (fd < 0 || ioctl(fd, UFFDIO_API, &api))
-		SKIP("no userfaultfd here");
-	r = blk_open(1, false, true);
 	blk_drive(r, FLUSH);
 	fill(r, 16384, 1);
 	CHECK_EQ(ask(r, 1, OUT, 0, 16384, NULL), 0);
-	page = driver_at(&r->p.d, DATA + 8192);
-	CHECK(madvise(page, 4096, MADV_DONTNEED) == 0);
-	reg.range = (struct uffdio_range){(uintptr_t)page, 4096};
-	CHECK(ioctl(fd, UFFDIO_REGISTER, &reg) == 0);
+	absent = absent_page(driver_at(&r->p.d, DATA + 8192));
+	if (absent < 0)
+		SKIP("no userfaultfd here");
 	offer(r, 1, OUT, 0, 16384, 4096);
-	CHECK(read(fd, &msg, sizeof msg) == sizeof msg); /* the worker waits there */
+	CHECK(absent_wanted(absent)); /* the worker waits there */
 	plane_hush(r->p.plane[1]);
-	close(fd);
+	absent_give_up(absent);
 	plane_halt(r->p.plane[1]);
 	disk_count(r->disk, &n);
 	CHECK_EQ(n.requests[DISK_WRITE], 1);

@@ -3,6 +3,7 @@
 #include "dev/steer.h"
 #include "dev/virtio_net.h"
 #include "tests/test.h"
+#include "tests/unit/absent.h"
 #include "tests/unit/plane_rig.h"
 #include "wire/peer.h"
 
@@ -255,6 +256,28 @@ static bool reset_wanted(struct net_rig *r)
 }
 
 /* --- tests --- */
+
+/* The VM ends while a server waits for a page of a frame: the page comes as zeros then, which must not reach the network. */
+TEST(net_sends_nothing_that_was_read_after_the_end)
+{
+	struct net_rig *r = net_open(0, false);
+	int absent;
+
+	net_drive(r, USUAL);
+	transmit(r, TX0, 0, 1000, 1, 2);
+	UNTIL(r, fake_count(&r->link) == 1);
+	make_frame(driver_at(&r->p.d, slot(TX0, 1) + HDR), 6000, 1, 2, 'x');
+	absent = absent_page(driver_at(&r->p.d, slot(TX0, 1) + 4096));
+	if (absent < 0)
+		SKIP("no userfaultfd here");
+	offer(r, TX0, 1, slot(TX0, 1), HDR + 6000, 0);
+	CHECK(absent_wanted(absent));
+	plane_hush(r->p.plane[0]);
+	absent_give_up(absent);
+	plane_halt(r->p.plane[0]);
+	CHECK_EQ(fake_count(&r->link), 1);
+	net_close(r);
+}
 
 TEST(steer_follows_the_flow)
 {

@@ -2,6 +2,7 @@
 #include "base/ensure.h"
 #include "dev/virtio_vsock.h"
 #include "tests/test.h"
+#include "tests/unit/absent.h"
 #include "tests/unit/queue_rig.h"
 
 #include <errno.h>
@@ -85,7 +86,7 @@ static unsigned get32(const uint8_t *at)
 }
 
 /* A packet of the guest; alloc 0: as Linux has it. */
-static void say_from(struct guest *g, unsigned cid, unsigned type, const struct packet *p)
+static void say_begin(struct guest *g, unsigned cid, unsigned type, const struct packet *p)
 {
 	uint8_t bytes[8192] = {0};
 
@@ -101,6 +102,11 @@ static void say_from(struct guest *g, unsigned cid, unsigned type, const struct 
 	put32(bytes + 40, p->forwarded);
 	memcpy(bytes + HEADER, p->data, p->bytes);
 	queue_rig_put(&g->r, OUT, bytes, HEADER + p->bytes, 0);
+}
+
+static void say_from(struct guest *g, unsigned cid, unsigned type, const struct packet *p)
+{
+	say_begin(g, cid, type, p);
 	queue_rig_get(&g->r, OUT, NULL, 0);
 }
 
@@ -226,6 +232,55 @@ TEST(vsock_guest_connects)
 	SAY(g, .op = OP_REQUEST, .from = 1000, .to = 80); /* once more: both are confused, and nothing is left */
 	CHECK_EQ(hear(g)->op, OP_RST);
 	CHECK_EQ(read(s, text, sizeof text), 0);
+	close(s);
+	guest_close(g);
+}
+
+/* The VM ends while the device waits for a page of what the guest says: the page comes as zeros then, which the host must not hear. */
+TEST(vsock_says_nothing_that_was_read_after_the_end)
+{
+	struct guest *g = guest_open();
+	uint8_t bytes[8192] = {CID, [8] = 2, [16] = 232, [17] = 3, [20] = 80, [24] = 0x88, [25] = 0x13, [28] = 1, [30] = OP_RW, [38] = 1};
+	int s, absent;
+
+	CHECK(guest_connects(g, &s));
+	memset(bytes + HEADER, 'x', 5000);
+	queue_rig_down(&g->r, OUT);
+	queue_rig_put(&g->r, OUT, bytes, HEADER + 5000, 0);
+	absent = absent_page(queue_rig_bytes(&g->r, OUT) + 4096);
+	if (absent < 0)
+		SKIP("no userfaultfd here");
+	queue_rig_on(&g->r, OUT);
+	CHECK(absent_wanted(absent));
+	plane_hush(g->r.plane);
+	absent_give_up(absent);
+	queue_rig_halt(&g->r);
+	CHECK(recv(s, bytes, sizeof bytes, MSG_DONTWAIT) < 0);
+	close(s);
+	guest_close(g);
+}
+
+/* A stop for a moment only: then all of it is said, once. */
+TEST(vsock_goes_on_where_it_was_stopped)
+{
+	struct guest *g = guest_open();
+	static uint8_t bytes[8192], had[8192];
+	int s;
+
+	CHECK(guest_connects(g, &s));
+	for (unsigned round = 0; round < 200; round++) {
+		static struct packet p;
+
+		p = (struct packet){.op = OP_RW, .from = 1000, .to = 80, .bytes = 5000};
+		memset(p.data, (int)round, p.bytes);
+		memset(bytes, (int)round, sizeof bytes);
+		say_begin(g, CID, 1, &p);
+		queue_rig_down(&g->r, OUT);
+		queue_rig_on(&g->r, OUT);
+		queue_rig_get(&g->r, OUT, NULL, 0);
+		CHECK(recv(s, had, sizeof had, MSG_DONTWAIT) == 5000 && memcmp(had, bytes, 5000) == 0);
+		CHECK(recv(s, had, sizeof had, MSG_DONTWAIT) < 0);
+	}
 	close(s);
 	guest_close(g);
 }
