@@ -4,7 +4,9 @@ be compared; where a figure has a target the table says whether it is met. Exit 
   fault   what a remote fault costs, beside what it cannot be faster than (two to four fragments on this machine, no guest)
   jobs    one vCPU a node against all vCPUs on one core, independent CPU-bound jobs (the demo's VMs, two nodes; four with --four)
   boot    a two-node VM's boot, with the kernel options that Tessera gives by itself, against a one-node VM's, its remote faults, and what lies in the
-          pages that most of them fell on"""
+          pages that most of them fell on
+  lemp    web pages a second from nginx, PHP and MariaDB, one vCPU a node against the same vCPUs on one core, over how long a page computes; drawn to
+          the file of --svg as well. Some ten minutes where nodes are simulated and nothing else runs"""
 
 import argparse
 import json
@@ -16,10 +18,14 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TREE = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(TREE, "tools", "demo"))
 
+import curve  # noqa: E402
 import demo  # noqa: E402
+import lemp  # noqa: E402
 import report  # noqa: E402
 
-PARTS = ("fault", "jobs", "boot")
+PARTS = ("fault", "jobs", "boot", "lemp")
+LENGTHS = [(25, 32), (40, 24), (250, 12), (500, 10)]  # of pages, in ms of computation, and how many; two for each worker at a time
+PAGES_TARGET, PAGES_TARGET_MS = 1.8, 250
 
 
 class Figure:
@@ -111,6 +117,28 @@ def measure_boot(options, progress):
         yield Figure("boot", f"  hot page {page:#x}", two.count(f"hot.gfn.{page:#x}"), "faults", None, f"{kind} {', '.join(names.get(page, [])[:8])}".strip())
 
 
+def measure_lemp(options, progress):
+    progress.say("web pages on two nodes and on one core")
+    given = demo.parse(["--build", options.build, "--timeout", str(options.timeout), "--mips", str(options.mips), "--append", options.append,
+                        *(["--sim", options.sim] if options.sim else []), *(["--verbose"] if options.verbose else [])])
+    lengths = [(ms, count) for ms, count in LENGTHS if not options.page or ms in options.page]
+    runs, wrong = lemp.run_vms(given, progress, lengths)
+    if wrong:
+        raise demo.Failed("; ".join(wrong))
+    spread, packed = runs["spread"].pages, runs["packed"].pages
+    for ms, count in lengths:
+        a, b = spread[ms], packed[ms]
+        yield Figure("lemp", f"pages of {ms} ms, two nodes over one core", lemp.speed_up(runs, ms), "x", f">= {PAGES_TARGET}" if ms >= PAGES_TARGET_MS else None,
+                     f"{a['requests_s']:.2f} a second against {b['requests_s']:.2f}; {count} pages each")
+        yield Figure("lemp", "  remote faults a page, all nodes", a["remote_faults"] / count, "", None, f"{a['irqs_sent'] / count:.0f} interrupts between nodes")
+    if len(lengths) > 1:
+        rates = [[(ms, pages[ms]["requests_s"]) for ms, _ in lengths] for pages in (spread, packed)]
+        note = f"nginx, PHP and MariaDB in one VM on two nodes of the lab, {options.mips} million instructions a second" if given.sim != "host" else "nginx, PHP and MariaDB in one VM on two nodes"
+        with open(options.svg, "w", encoding="utf-8") as f:
+            f.write(curve.svg(*rates, PAGES_TARGET, PAGES_TARGET_MS, note))
+        progress.say(f"the curve is in {os.path.relpath(options.svg)}")
+
+
 def measure(options, progress):
     parts = options.parts or PARTS
     if "fault" in parts:
@@ -118,6 +146,8 @@ def measure(options, progress):
         yield from measure_fault(options, progress)
     if "boot" in parts:
         yield from measure_boot(options, progress)
+    if "lemp" in parts:
+        yield from measure_lemp(options, progress)
     if "jobs" in parts:
         yield from measure_jobs(options, progress, 2, ">= 1.9")
         if options.four:
@@ -126,10 +156,13 @@ def measure(options, progress):
 
 def parse():
     p = argparse.ArgumentParser(prog="./bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("parts", nargs="*", metavar="PART", help="fault, jobs, boot (default: all)")
+    p.add_argument("parts", nargs="*", metavar="PART", help="fault, jobs, boot, lemp (default: all)")
     p.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     p.add_argument("--four", action="store_true", help="jobs on four nodes too: slow where nodes are simulated")
-    p.add_argument("--append", default="", metavar="TEXT", help="more for the guest kernel's command line, to see what an option does to a boot")
+    p.add_argument("--append", default="", metavar="TEXT", help="more for the guest kernel's command line, to see what an option does to a boot or to pages")
+    p.add_argument("--page", type=int, action="append", choices=[ms for ms, _ in LENGTHS], help="lemp: only pages of so many ms. Repeatable")
+    p.add_argument("--mips", type=int, default=2000, metavar="N", help="lemp: million instructions a second of a simulated CPU (default 2000)")
+    p.add_argument("--svg", metavar="FILE", help="lemp: where to draw the curve (default lemp.svg in the build directory)")
     p.add_argument("--sim", choices=["bochs", "tcg", "host"], help="as in ./lab")
     p.add_argument("--timeout", type=float, default=1800, metavar="SECONDS", help="for each set of VMs (default 1800)")
     p.add_argument("--build", default=os.path.join(TREE, "build"), metavar="DIR", help="build directory (default build)")
@@ -138,6 +171,7 @@ def parse():
     if set(options.parts) - set(PARTS):
         p.error("parts are: " + ", ".join(PARTS))
     options.build = os.path.abspath(options.build)
+    options.svg = options.svg or os.path.join(options.build, "lemp.svg")
     return options
 
 

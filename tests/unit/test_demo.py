@@ -92,7 +92,7 @@ def outcome(change, lab_status=0):
 
     said = io.StringIO()
     with tempfile.TemporaryDirectory() as build, unittest.mock.patch.multiple(demo, build=lambda *_: None, make_initrd=lambda *_: SUMS, run_lab=lab), \
-            unittest.mock.patch.object(sys, "argv", ["demo", "--build", build]), contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):
+            unittest.mock.patch.object(sys, "argv", ["demo", "--act", "1", "--build", build]), contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):
         status = demo.main()
     return said.getvalue(), said.getvalue().splitlines()[-1], status
 

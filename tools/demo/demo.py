@@ -2,10 +2,12 @@
 
 1. A VM of one vCPU and half the memory of each of two nodes, more memory than either lends, boots a stock Debian kernel; each vCPU compresses and checksums
    data of its own; then both fill and verify most of the memory; power off. What the guest computed is compared with what this host computes.
-2. The same VM with all vCPUs on one core of one node does the same jobs: what the aggregate is faster than."""
+2. The same VM with all vCPUs on one core of one node does the same jobs: what the aggregate is faster than.
+
+The second act (--act 2; both by default): a VM of as many vCPUs and nodes serves web pages with nginx, PHP and MariaDB. A client on the host asks for pages, each of
+so many milliseconds of PHP's computation, by a forwarded port, and checks what they say; then the same VM with all vCPUs on one core."""
 
 import argparse
-import fcntl
 import glob
 import hashlib
 import json
@@ -14,64 +16,19 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TREE = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
 
+import lemp  # noqa: E402
 import report  # noqa: E402
+from stage import APPEND, NAMES, PLAIN, SPREAD, Failed, Progress, alone, build, in_lab, on_signal, run_quietly  # noqa: E402
 
-NAMES = "ABCDEFGHIJKLMNOP"
-# For the guest's kernel, besides what Tessera gives it (doc/boot-options.md). Less traffic between nodes: no accounting that all CPUs write; CPUs beyond the
-# first start from user space. Less to simulate, and the same from run to run: the rest.
-SPREAD = "rcupdate.rcu_expedited=1 cgroup_disable=memory psi=0 maxcpus=1 "
-PLAIN = "quiet nokaslr"
-APPEND = PLAIN + " mitigations=off init_on_alloc=0 audit=0 random.trust_cpu=on no_timer_check"
-QUIET_S = 15  # say that we live at least so often
 TOLD = {
     "start": "the VM is being made", "memory": "the guest's user space is up", "ready warm": "the jobs' programs and data are where they run",
     "ready boot": "CPUs and memory are shown", "ready jobs": "the jobs are done", "ready fill": "memory is filled and verified", "end": "the guest powers off",
 }
-
-
-class Failed(Exception):
-    """The demo failed; carries why."""
-
-
-class Progress:
-    """Lines with the time since the start, and a sign of life when there are none."""
-
-    def __init__(self, who="demo"):
-        self.who = who
-        self.start, self.last, self.stage = time.monotonic(), time.monotonic(), ""
-        self.done = threading.Event()
-        threading.Thread(target=self._live, daemon=True).start()
-
-    def say(self, text):
-        self.last, self.stage = time.monotonic(), text
-        print(f"{self.who}: {self.last - self.start:4.0f} s  {text}", file=sys.stderr, flush=True)
-
-    def _live(self):
-        while not self.done.wait(1):
-            if time.monotonic() - self.last > QUIET_S:
-                self.say(self.stage if self.stage.endswith(" ...") else self.stage + " ...")
-
-
-def run_quietly(progress, what, argv, **more):
-    progress.say(what)
-    r = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False, cwd=TREE, **more)
-    if r.returncode:
-        sys.stderr.write(r.stdout)
-        raise Failed(f"{what}: {os.path.basename(argv[0])} ended with {r.returncode}")
-    return r.stdout.strip().splitlines()[-1:] or [""]
-
-
-def build(options, progress):
-    if not os.path.exists(os.path.join(options.build, "build.ninja")):
-        run_quietly(progress, "configuring the build", ["meson", "setup", options.build])
-    run_quietly(progress, "building", ["ninja", "-C", options.build, "tessera"])
 
 
 def make_data(folder, cpus, room):
@@ -124,9 +81,9 @@ def script(options, folder, plan):
     return "set -u\n" + "\n".join(lines)
 
 
-def follow(lab, progress, titles):
+def follow(lines, progress, titles):
     """Tell what the lab says in words."""
-    for line in lab.stdout:
+    for line in lines:
         name, _, said = line.rstrip("\n").partition(": ")
         if name not in titles:
             print(line, end="", file=sys.stderr)
@@ -143,22 +100,13 @@ def run_lab(options, progress, folder, out, plan):
     argv += ["--mips", str(options.mips), "--timeout", str(options.timeout), "--out", out, "--share", folder, "--share", HERE] + (["--sim", options.sim] if options.sim else [])
     argv += [f"--env={name}=1" for name, wanted in (("DEMO_VERBOSE", options.verbose), ("DEMO_HOTTEST", options.hottest)) if wanted] + ["--", "sh", "-c", script(options, folder, plan)]
     progress.say("starting the lab")
-    # In a session of its own: the terminal's ^C reaches it once, through us.
-    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace", start_new_session=True) as lab:
-        try:
-            follow(lab, progress, {name: title for name, title, _, _ in plan})
-        except BaseException:
-            lab.send_signal(signal.SIGINT)
-            raise
-        finally:
-            lab.wait()
-    return lab.returncode
+    return in_lab(argv, lambda lab: follow(lab, progress, {name: title for name, title, _, _ in plan}))
 
 
 def run_vms(options, progress, plan):
     """Build, boot and run them. Returns the folder of what they left behind, what their jobs must compute, and the lab's exit status."""
     build(options, progress)
-    with alone(options):
+    with alone(options, "demo"):
         return run_vms_alone(options, progress, plan)
 
 
@@ -173,17 +121,7 @@ def run_vms_alone(options, progress, plan):
     return out, sums, status
 
 
-def alone(options):
-    """One demo at a time in a build directory: its folder is made afresh."""
-    lock = open(os.path.join(options.build, "demo.lock"), "w", encoding="ascii")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise Failed(f"another ./demo or ./bench is running in {options.build}") from None
-    return lock
-
-
-def demo(options, progress):
+def first_act(options, progress):
     out, sums, status = run_vms(options, progress, vms(options))
     spread, packed = (report.Run(os.path.join(out, name)) for name in ("spread", "packed"))
     expected = {"cpus": options.nodes, "sums": sums, "lend_bytes": options.lend << 20, "nodes": list(NAMES[: options.nodes]), "fill": options.fill > 0}
@@ -196,9 +134,24 @@ def demo(options, progress):
         raise Failed("; ".join(wrong or [f"./lab ended with {status}"]))
 
 
+def second_act(options, progress):
+    """Pages from an aggregate."""
+    runs, wrong = lemp.run_vms(options, progress, [(options.page, options.pages)])
+    if options.json:
+        print(json.dumps(lemp.figures(runs), indent=1))
+    else:
+        print(lemp.table(runs))
+    gain = lemp.speed_up(runs, options.page)
+    if not wrong and options.nodes > 1 and gain <= 1:
+        wrong = [f"spreading the vCPUs gained nothing ({gain:.2f} x)"]
+    if wrong:
+        raise Failed("; ".join(wrong))
+
+
 def parse(argv):
     """Also for ./bench, which runs the same VMs."""
     p = argparse.ArgumentParser(prog="./demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--act", type=int, choices=[1, 2], help="only this act")
     p.add_argument("--nodes", type=int, default=2, metavar="N", help="nodes, and vCPUs (default 2)")
     p.add_argument("--memory", type=int, default=112, metavar="MIB", help="of the VM from each node (default 112)")
     p.add_argument("--lend", type=int, default=160, metavar="MIB", help="what each node lends (default 160)")
@@ -206,10 +159,12 @@ def parse(argv):
     p.add_argument("--rounds", type=int, default=16, metavar="N", help="how often the data of each job is repeated (default 16)")
     p.add_argument("--mips", type=int, default=2000, metavar="N", help="million instructions a second of a simulated CPU (default 2000; doc/lab.md)")
     p.add_argument("--data", type=int, default=500_000, metavar="BYTES", help="most data of each job (default 500000)")
+    p.add_argument("--page", type=int, default=250, metavar="MS", help="of PHP's computation for a page of the second act (default 250)")
+    p.add_argument("--pages", type=int, default=10, metavar="N", help="to ask for (default 10)")
     p.add_argument("--append", default="", metavar="TEXT", help="more for the guest kernel's command line")
     p.add_argument("--plain", action="store_true", help="give the guest's kernel no options but those, Tessera's own and two that make runs comparable")
     p.add_argument("--sim", choices=["bochs", "tcg", "host"], help="as in ./lab")
-    p.add_argument("--timeout", type=float, default=1500, metavar="SECONDS", help="for both VMs (default 1500)")
+    p.add_argument("--timeout", type=float, default=1500, metavar="SECONDS", help="for both VMs of an act (default 1500)")
     p.add_argument("--build", default=os.path.join(TREE, "build"), metavar="DIR", help="build directory (default build)")
     p.add_argument("--json", action="store_true", help="figures as JSON instead of the table")
     p.add_argument("--verbose", action="store_true", help="show the guests' whole consoles")
@@ -219,19 +174,15 @@ def parse(argv):
     return options
 
 
-def on_signal(number, _):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Failed(f"interrupted by {signal.Signals(number).name}")
-
-
 def main():
     options = parse(sys.argv[1:])
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
     progress = Progress()
     try:
-        demo(options, progress)
+        for number, act in ((1, first_act), (2, second_act)):
+            if options.act in (None, number):
+                act(options, progress)
         print("demo: ok")
         return 0
     except (Failed, OSError, subprocess.SubprocessError, ValueError, KeyError, IndexError) as e:

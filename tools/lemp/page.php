@@ -2,8 +2,8 @@
 // The web guest's page: reads a row, computes so many steps with it, and says what came out; load.c computes the same.
 $row = (int)($_GET['row'] ?? 1);
 $steps = (int)($_GET['steps'] ?? 0);
-$database = new mysqli('localhost', 'web', '', 'lemp', 0, '/run/mysqld.sock');
-$page = $database->query("select seed, title from page where id = $row")->fetch_assoc();
+$database = new PDO('mysql:unix_socket=/run/mysqld.sock;dbname=lemp', 'web', '', [PDO::ATTR_PERSISTENT => true]);
+$page = $database->query("select seed, title from page where id = $row")->fetch();
 $begun = hrtime(true);
 $x = (int)$page['seed'];
 $table = array_fill(0, 1024, 0);
