@@ -2,10 +2,8 @@
  * under way, in any order with the worker and with the disk, which is here or on another node (an honest one). The disk is asked for nothing outside itself,
  * a device that was reset owns nothing and touches nothing, and then it works. */
 #include "base/ensure.h"
-#include "dev/addrmap.h"
 #include "dev/virtio_blk.h"
-#include "dev/virtio_pci.h"
-#include "tests/fuzz/dev_steps.h"
+#include "tests/fuzz/function_steps.h"
 #include "tests/fuzz/fuzz.h"
 #include "wire/peer.h"
 
@@ -13,8 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RAM_BYTES = 128 * 1024, CONFIG = ADDRMAP_ECAM + (1 << 15), BAR = ADDRMAP_PCI_MMIO, DESC = 0x1000, AVAIL = 0x2000, USED = 0x3000, TABLE = 0x4000, HEAD = 0x5000,
-	DATA = 0x10000, SIZE = 8, DISK_BYTES = 256 * 1024, ASKED_MAX = BLK_PIECES };
+enum { DESC = 0x1000, AVAIL = 0x2000, USED = 0x3000, TABLE = 0x4000, HEAD = 0x5000, DATA = 0x10000, DISK_BYTES = 256 * 1024, ASKED_MAX = BLK_PIECES };
 
 /* What the disk has been asked: a request here, or a message's. */
 struct asked {
@@ -24,30 +21,14 @@ struct asked {
 };
 
 struct rig {
-	struct bus *bus;
-	struct pci *pci;
-	struct plane *plane;
 	struct virtio_blk *blk;
-	struct virtio_pci *v;
-	struct ram ram;
-	uint8_t memory[RAM_BYTES] __attribute__((aligned(4096)));
 	uint8_t disk[DISK_BYTES];
 	struct asked asked[ASKED_MAX];
 	unsigned asks;
-	uint16_t offered;
 	bool readonly;
 };
 
 static struct rig rig;
-
-static void rig_msi(void *vm, uint64_t address, uint32_t data)
-{
-	ensure(address >> 20 == 0xfee);
-}
-
-static void rig_reset(void *user)
-{
-}
 
 /* dev/disk.c's part. */
 int disk_submit(struct disk *d, struct disk_request *r)
@@ -97,7 +78,7 @@ static void answer_there(struct asked *a, bool fails)
 	if (!fails && a->there.op == DISK_READ)
 		m.data = (struct wire_blob){a->data, (uint32_t)a->there.bytes};
 	n = peer_put_blk_done(&m, frame, sizeof frame);
-	ensure(n > 0 && plane_bulk(rig.plane, (node_t){1}, PEER_blk_done, frame + WIRE_HEADER_BYTES, n - WIRE_HEADER_BYTES) == 0);
+	ensure(n > 0 && plane_bulk(function.plane, (node_t){1}, PEER_blk_done, frame + WIRE_HEADER_BYTES, n - WIRE_HEADER_BYTES) == 0);
 }
 
 /* The disk ends one of what it was asked. */
@@ -121,66 +102,12 @@ static void step_disk(unsigned which, bool fails)
 	}
 }
 
-static void poke(uint64_t at, unsigned bytes, uint64_t value)
-{
-	bus_write(rig.bus, BUS_MMIO, at, &value, bytes);
-}
-
-static void common(unsigned at, unsigned bytes, uint64_t value)
-{
-	poke(BAR + at, bytes, value);
-}
-
-static unsigned status(void)
-{
-	uint64_t value = 0;
-
-	ensure(bus_read(rig.bus, BUS_MMIO, BAR + 20, &value, 1));
-	return (unsigned)value;
-}
-
 static void drive_up(unsigned features)
 {
-	poke(CONFIG + 0x10, 4, BAR);
-	poke(CONFIG + 0x14, 4, 0);
-	poke(CONFIG + 0x18, 4, BAR + 0x10000);
-	poke(CONFIG + 0x1c, 4, 0);
-	poke(CONFIG + 4, 2, 6);
-	common(20, 1, 3);
-	common(8, 4, 0);
-	common(12, 4, (features & 3) << 28 | (features & 4) << 7); /* indirect, event index, flush */
-	common(8, 4, 1);
-	common(12, 4, 1);
-	common(20, 1, 11);
-	common(22, 2, 0);
-	common(24, 2, SIZE);
-	common(26, 2, 1);
-	common(32, 8, DESC);
-	common(40, 8, AVAIL);
-	common(48, 8, USED);
-	common(28, 2, 1);
-	common(20, 1, 15);
-}
-
-static void memory_set(uint64_t at, const void *bytes, size_t n)
-{
-	at %= RAM_BYTES;
-	if (at + n <= RAM_BYTES)
-		memcpy(rig.memory + at, bytes, n);
-}
-
-static void set_desc(uint64_t table, unsigned i, uint64_t addr, uint32_t len, uint16_t flags, uint16_t next)
-{
-	struct { uint64_t addr; uint32_t len; uint16_t flags, next; } d = {addr, len, flags, next};
-
-	memory_set(table + 16ull * i, &d, sizeof d);
-}
-
-static void set_offer(uint16_t head)
-{
-	memory_set(AVAIL + 4 + 2u * (rig.offered % SIZE), &head, 2);
-	rig.offered++;
-	memory_set(AVAIL + 2, &rig.offered, 2);
+	function_map();
+	function_negotiate((features & 3) << 28 | (features & 4) << 7); /* indirect, event index, flush */
+	function_queue(0, DESC, AVAIL, USED);
+	function_begin();
 }
 
 /* A request as a driver makes it, with numbers of the input's, directly or through a table. */
@@ -193,16 +120,16 @@ static void step_request(struct steps *s, unsigned what)
 	uint64_t table = what & 8 ? DESC : TABLE;
 	uint16_t in = head.type == 0 || head.type == 8 ? 2 : 0;
 
-	memory_set(HEAD + 32 * (slot % 4), &head, sizeof head);
+	function_set(HEAD + 32 * (slot % 4), &head, sizeof head);
 	if (what & 4)
-		memory_set(DATA, &span, sizeof span);
+		function_set(DATA, &span, sizeof span);
 	first = what & 8 ? first : 0;
-	set_desc(table, first, HEAD + 32 * (slot % 4), 16, 1, (uint16_t)(first + 1));
-	set_desc(table, first + 1, DATA + (slot & 0x80 ? 0xff00 : 0), what & 4 ? 16 : bytes, 1 | in, (uint16_t)(first + 2));
-	set_desc(table, first + 2, HEAD + 0x200 + slot % 16, 1, 2, 0);
+	function_desc(table, first, HEAD + 32 * (slot % 4), 16, 1, (uint16_t)(first + 1));
+	function_desc(table, first + 1, DATA + (slot & 0x80 ? 0xff00 : 0), what & 4 ? 16 : bytes, 1 | in, (uint16_t)(first + 2));
+	function_desc(table, first + 2, HEAD + 0x200 + slot % 16, 1, 2, 0);
 	if (!(what & 8))
-		set_desc(DESC, 7, TABLE, 48, 4, 0);
-	set_offer((uint16_t)(what & 8 ? first : 7));
+		function_desc(DESC, 7, TABLE, 48, 4, 0);
+	function_offer(0, AVAIL, (uint16_t)(what & 8 ? first : 7));
 }
 
 static void rig_step(struct steps *s)
@@ -214,68 +141,65 @@ static void rig_step(struct steps *s)
 	case 0: drive_up(more); break;
 	case 1:
 	case 2: step_request(s, more); break;
-	case 3: poke(BAR + 0x3000, 2, 0); break;
+	case 3: function_ring(0); break;
 	case 4: steps_run_worker(0); break;
 	case 5: step_disk(more, what >= 240); break;
-	case 6: common(20, 1, 0); break;
-	case 7: poke(CONFIG + 4, 2, more & 1 ? 6 : 2); break;
+	case 6: function_common(20, 1, 0); break;
+	case 7: function_poke(FUNCTION_CONFIG + 4, 2, more & 1 ? 6 : 2); break;
 	case 8:
 		bytes = steps_take(s, 8);
-		memory_set(steps_take(s, 2) % 0x6000, &bytes, 1 + more % 8);
+		function_set(steps_take(s, 2) % 0x6000, &bytes, 1 + more % 8);
 		break;
-	case 9: set_desc(more & 0x80 ? TABLE : DESC, more % 8, steps_take(s, 3), (uint32_t)steps_take(s, 3), (uint16_t)(steps_take(s, 1) % 8), more >> 3 & 7); break;
+	case 9: function_desc(more & 0x80 ? TABLE : DESC, more % 8, steps_take(s, 3), (uint32_t)steps_take(s, 3), (uint16_t)(steps_take(s, 1) % 8), more >> 3 & 7); break;
 	}
 }
 
 /* A reset, whatever is under way: 0 is read once the disk has answered all, and then nothing is touched. */
 static void judge_reset(void)
 {
-	static uint8_t before[RAM_BYTES];
+	static uint8_t before[FUNCTION_RAM_MAX];
 
-	common(20, 1, 0);
+	function_common(20, 1, 0);
 	steps_settle();
 	while (rig.asks) {
-		ensure(status() != 0);
+		ensure(function_status() != 0);
 		step_disk(0, false);
 		steps_settle();
 	}
-	ensure(status() == 0);
-	memcpy(before, rig.memory, RAM_BYTES);
-	plane_ring(rig.plane, 0, 0);
+	ensure(function_status() == 0);
+	memcpy(before, function.memory, sizeof before);
+	plane_ring(function.plane, 0, 0);
 	steps_settle();
-	ensure(memcmp(before, rig.memory, RAM_BYTES) == 0 && rig.asks == 0);
+	ensure(memcmp(before, function.memory, sizeof before) == 0 && rig.asks == 0);
 }
 
 static void honest(uint32_t type, uint64_t sector, uint64_t data, uint32_t bytes)
 {
 	uint64_t head[2] = {type, sector};
 
-	memory_set(HEAD, head, sizeof head);
-	rig.memory[HEAD + 0x200] = 0x55;
-	set_desc(DESC, 0, HEAD, 16, 1, 1);
-	set_desc(DESC, 1, data, bytes, type ? 1 : 3, 2);
-	set_desc(DESC, 2, HEAD + 0x200, 1, 2, 0);
-	set_offer(0);
-	poke(BAR + 0x3000, 2, 0);
+	function_set(HEAD, head, sizeof head);
+	function.memory[HEAD + 0x200] = 0x55;
+	function_desc(DESC, 0, HEAD, 16, 1, 1);
+	function_desc(DESC, 1, data, bytes, type ? 1 : 3, 2);
+	function_desc(DESC, 2, HEAD + 0x200, 1, 2, 0);
+	function_offer(0, AVAIL, 0);
+	function_ring(0);
 	for (steps_settle(); rig.asks; steps_settle())
 		step_disk(rig.asks - 1, false);
-	ensure(rig.memory[HEAD + 0x200] == (type && rig.readonly) && rig.memory[USED + 2] == rig.offered);
+	ensure(function.memory[HEAD + 0x200] == (type && rig.readonly) && function.memory[USED + 2] == function.offered[0]);
 }
 
 static void rig_judge(void)
 {
-	poke(CONFIG + 0x10, 4, BAR);
-	poke(CONFIG + 0x14, 4, 0);
-	poke(CONFIG + 4, 2, 6);
+	function_map();
 	judge_reset();
-	memset(rig.memory, 0, RAM_BYTES);
-	rig.offered = 0;
+	function_clear();
 	drive_up(0);
-	memset(rig.memory + DATA, 0xa7, 40 * 1024);
+	memset(function.memory + DATA, 0xa7, 40 * 1024);
 	honest(1, 8, DATA, 40 * 1024);
-	memset(rig.memory + DATA, 0, 40 * 1024);
+	memset(function.memory + DATA, 0, 40 * 1024);
 	honest(0, 8, DATA, 40 * 1024);
-	ensure(memcmp(rig.memory + DATA, rig.disk + 4096, 40 * 1024) == 0 && (rig.readonly || rig.memory[DATA + 40 * 1024 - 1] == 0xa7));
+	ensure(memcmp(function.memory + DATA, rig.disk + 4096, 40 * 1024) == 0 && (rig.readonly || function.memory[DATA + 40 * 1024 - 1] == 0xa7));
 	judge_reset();
 }
 
@@ -287,30 +211,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	struct virtio_dev dev;
 
 	memset(&rig, 0, sizeof rig);
-	rig.ram = (struct ram){.range = {{.bytes = RAM_BYTES}}, .hva = {rig.memory}, .ranges = 1, .bytes = RAM_BYTES};
+	function_open(FUNCTION_RAM_MAX, (struct plane_config){.send = rig_send});
 	rig.readonly = kind & 2;
-	ensure(bus_open(&rig.bus) == 0);
-	ensure(pci_open(&rig.pci, &(struct pci_config){.bus = rig.bus, .ecam = ADDRMAP_ECAM, .window = ADDRMAP_PCI_MMIO, .window_bytes = ADDRMAP_PCI_MMIO_BYTES,
-		.reset = rig_reset}) == 0);
-	ensure(plane_open(&rig.plane, &(struct plane_config){.ram = &rig.ram, .send = rig_send}) == 0);
-	c.plane = rig.plane;
+	c.plane = function.plane;
 	c.readonly = rig.readonly;
 	c.writes_back = !rig.readonly;
 	c.disk_node.v = kind & 1;
 	c.disk = kind & 1 ? NULL : (struct disk *)(void *)&rig;
 	ensure(virtio_blk_open(&rig.blk, &c) == 0);
 	dev = virtio_blk_dev(rig.blk);
-	ensure(plane_add(rig.plane, 0, &dev, c.queue_node) == 0);
-	ensure(virtio_pci_open(&rig.v, &(struct virtio_pci_config){.bus = rig.bus, .pci = rig.pci, .slot = 1, .irq_sink = {.msi = rig_msi}, .plane = rig.plane}) == 0);
+	function_add(&dev, c.queue_node);
+	function_attach();
 	while (steps_left(&s))
 		rig_step(&s);
 	rig_judge();
-	plane_halt(rig.plane);
-	virtio_pci_close(rig.v);
+	function_halt();
 	virtio_blk_close(rig.blk);
-	plane_close(rig.plane);
-	pci_close(rig.pci);
-	bus_close(rig.bus);
+	function_close();
 	return 0;
 }
 

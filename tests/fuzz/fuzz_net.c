@@ -2,28 +2,19 @@
  * any length, messages of any content, resets in between, in any order with the workers. What is sent has a size that frames have, what waits is bounded, and after a
  * reset the card works again. */
 #include "base/ensure.h"
-#include "dev/addrmap.h"
 #include "dev/virtio_net.h"
-#include "dev/virtio_pci.h"
-#include "tests/fuzz/dev_steps.h"
+#include "tests/fuzz/function_steps.h"
 #include "tests/fuzz/fuzz.h"
 #include "wire/peer.h"
 
 #include <string.h>
 
-enum { RAM_BYTES = 128 * 1024, CONFIG = ADDRMAP_ECAM + (1 << 15), BAR = ADDRMAP_PCI_MMIO, SIZE = 8, QUEUES = 5, DATA = 0x8000, HDR = 12 };
+enum { QUEUES = 5, RING = 0x1000, AVAIL = 0x400, USED = 0x800, DATA = 0x8000, HDR = 12 };
 enum { USUAL = 1 << 15 | 1 << 17 | 1 << 18 | 1 << 22, OFFLOADS = 1 << 0 | 1 << 1 | 1 << 7 | 1 << 11 };
 
 struct rig {
-	struct bus *bus;
-	struct pci *pci;
-	struct plane *plane;
-	struct virtio_pci *v;
 	struct virtio_net *n;
 	struct nic_calls calls;
-	struct ram ram;
-	uint8_t memory[RAM_BYTES] __attribute__((aligned(4096)));
-	uint16_t offered[QUEUES];
 	bool here;             /* the link */
 	unsigned head;
 	uint64_t sent, owed;   /* frames; what a transmit queue's batches cost that we have not given credit for */
@@ -31,14 +22,6 @@ struct rig {
 };
 
 static struct rig rig;
-
-static void rig_msi(void *vm, uint64_t address, uint32_t data)
-{
-}
-
-static void rig_reset(void *user)
-{
-}
 
 static void sent(size_t bytes)
 {
@@ -92,57 +75,28 @@ static void link_offload(void *link, unsigned flags)
 	ensure(rig.head && flags < 8);
 }
 
-static void poke(uint64_t at, unsigned bytes, uint64_t value)
+static uint64_t ring(unsigned q)
 {
-	bus_write(rig.bus, BUS_MMIO, at, &value, bytes);
-}
-
-static void common(unsigned at, unsigned bytes, uint64_t value)
-{
-	poke(BAR + at, bytes, value);
+	return RING * (q + 1);
 }
 
 static void drive_up(uint32_t features)
 {
-	poke(CONFIG + 0x10, 4, BAR);
-	poke(CONFIG + 0x14, 4, 0);
-	poke(CONFIG + 4, 2, 6);
-	common(20, 1, 3);
-	for (unsigned i = 0; i < 2; i++) {
-		common(8, 4, i);
-		common(12, 4, i ? 1 : features);
-	}
-	common(20, 1, 11);
-	for (unsigned q = 0; q < (features >> 22 & 1 ? QUEUES : 2); q++) {
-		common(22, 2, q);
-		common(24, 2, SIZE);
-		common(32, 8, 0x1000 * (q + 1));
-		common(40, 8, 0x1000 * (q + 1) + 0x400);
-		common(48, 8, 0x1000 * (q + 1) + 0x800);
-		common(28, 2, 1);
-	}
-	common(20, 1, 15);
+	function_map();
+	function_negotiate(features);
+	for (unsigned q = 0; q < (features >> 22 & 1 ? QUEUES : 2); q++)
+		function_queue(q, ring(q), ring(q) + AVAIL, ring(q) + USED);
+	function_begin();
 }
 
-static void memory_set(uint64_t at, const void *bytes, size_t n)
+static void desc(unsigned q, unsigned i, uint64_t addr, uint32_t len, unsigned flags, unsigned next)
 {
-	at %= RAM_BYTES;
-	if (at + n <= RAM_BYTES)
-		memcpy(rig.memory + at, bytes, n);
-}
-
-static void desc(unsigned q, unsigned i, uint64_t addr, uint32_t len, uint16_t flags, uint16_t next)
-{
-	struct { uint64_t addr; uint32_t len; uint16_t flags, next; } d = {addr, len, flags, next};
-
-	memory_set(0x1000 * (q + 1) + 16 * (i % SIZE), &d, sizeof d);
+	function_desc(ring(q), i % FUNCTION_SIZE, addr, len, flags, next);
 }
 
 static void offer(unsigned q, uint16_t head)
 {
-	memory_set(0x1000 * (q + 1) + 0x404 + 2u * (rig.offered[q] % SIZE), &head, 2);
-	rig.offered[q]++;
-	memory_set(0x1000 * (q + 1) + 0x402, &rig.offered[q], 2);
+	function_offer(q, ring(q) + AVAIL, head);
 }
 
 static void arrive(uint32_t bytes, uint64_t start)
@@ -177,7 +131,7 @@ static void step_message(struct steps *s, unsigned what)
 	case 3: n = peer_put_net_link(&l, frame, sizeof frame); break;
 	}
 	ensure(n > 0);
-	if (plane_bulk(rig.plane, (node_t){1}, PEER_net_frames + (what >> 4 & 3), frame + WIRE_HEADER_BYTES, n - WIRE_HEADER_BYTES) == 0 && (what >> 4 & 3) == 1)
+	if (plane_bulk(function.plane, (node_t){1}, PEER_net_frames + (what >> 4 & 3), frame + WIRE_HEADER_BYTES, n - WIRE_HEADER_BYTES) == 0 && (what >> 4 & 3) == 1)
 		rig.owed -= c.queue % 2 ? c.cost : 0;
 }
 
@@ -190,13 +144,13 @@ static void rig_step(struct steps *s)
 	case 0: drive_up((arg & 1 ? 0 : USUAL) | (rig.head && arg & 2 ? OFFLOADS : 0)); break;
 	case 1:
 		value = steps_take(s, 3);
-		desc(q, what / 11, DATA + value, (uint32_t)steps_take(s, 3) & 0x1ffff, (uint16_t)(arg >> 5), (uint16_t)((what / 11 + 1) % SIZE));
+		desc(q, what / 11, DATA + value, (uint32_t)steps_take(s, 3) & 0x1ffff, arg >> 5, (what / 11 + 1) % FUNCTION_SIZE);
 		break;
 	case 2: offer(q, (uint16_t)(what / 11)); break;
-	case 3: poke(BAR + 0x3000 + 4 * q, 2, 0); break;
-	case 4: value = steps_take(s, 8); memory_set(DATA + 16 * arg, &value, 8); break;
-	case 5: value = steps_take(s, 8); memory_set(steps_take(s, 2), &value, 8); break;
-	case 6: common(arg, 1u << what / 11 % 4, steps_take(s, 8)); break;
+	case 3: function_ring(q); break;
+	case 4: value = steps_take(s, 8); function_set(DATA + 16 * arg, &value, 8); break;
+	case 5: value = steps_take(s, 8); function_set(steps_take(s, 2), &value, 8); break;
+	case 6: function_common(arg, 1u << what / 11 % 4, steps_take(s, 8)); break;
 	case 7: steps_run_worker(arg); break;
 	case 8:
 		if (rig.here)
@@ -213,14 +167,13 @@ static void rig_step(struct steps *s)
 /* Whatever has happened, after a reset an honest frame leaves. */
 static void rig_judge(void)
 {
-	uint64_t before, status = 0;
+	uint64_t before;
 
 	steps_settle();
 	drive_up(USUAL);
-	common(20, 1, 0);
-	ensure(bus_read(rig.bus, BUS_MMIO, BAR + 20, &status, 1) && status == 0);
-	memset(rig.memory, 0, RAM_BYTES);
-	memset(rig.offered, 0, sizeof rig.offered);
+	function_common(20, 1, 0);
+	ensure(function_status() == 0);
+	function_clear();
 	before = rig.sent;
 	steps_settle();
 	ensure(rig.sent == before);
@@ -231,15 +184,15 @@ static void rig_judge(void)
 	offer(1, 0);
 	desc(0, 0, DATA + 0x1000, 2000, 2, 0);
 	offer(0, 0);
-	poke(BAR + 0x3000 + 4, 2, 0);
-	poke(BAR + 0x3000, 2, 0);
+	function_ring(1);
+	function_ring(0);
 	steps_settle();
-	ensure(rig.sent == before + 1 && rig.last == 60 && rig.memory[0x2802] == 1);
+	ensure(rig.sent == before + 1 && rig.last == 60 && function.memory[0x2802] == 1);
 	if (!rig.here)
 		return;
 	arrive(rig.head + 100, 0);
 	steps_settle();
-	ensure(rig.memory[0x1802] == 1 && rig.memory[0x1808] == HDR + 100);
+	ensure(function.memory[0x1802] == 1 && function.memory[0x1808] == HDR + 100);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
@@ -253,30 +206,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	memset(&rig, 0, sizeof rig);
 	rig.here = !(how >> 1 & 1);
 	rig.head = how & 1 ? sizeof(struct ferry_hdr) : 0;
-	rig.ram = (struct ram){.range = {{.bytes = RAM_BYTES}}, .hva = {rig.memory}, .ranges = 1, .bytes = RAM_BYTES};
-	ensure(bus_open(&rig.bus) == 0);
-	ensure(pci_open(&rig.pci, &(struct pci_config){.bus = rig.bus, .ecam = ADDRMAP_ECAM, .window = ADDRMAP_PCI_MMIO, .window_bytes = ADDRMAP_PCI_MMIO_BYTES,
-		.reset = rig_reset}) == 0);
-	ensure(plane_open(&rig.plane, &(struct plane_config){.ram = &rig.ram, .msi = rig_msi, .send = rig_send}) == 0);
-	c.ferry.plane = rig.plane;
+	function_open(FUNCTION_RAM_MAX, (struct plane_config){.send = rig_send});
+	c.ferry.plane = function.plane;
 	if (rig.here)
 		c.ferry.link = (struct ferry_link){link_start, link_stop, link_send, link_resume, link_offload, &rig};
 	ensure(virtio_net_open(&rig.n, &c) == 0);
 	dev = virtio_net_dev(rig.n);
 	virtio_net_nodes(rig.n, node);
-	ensure(plane_add(rig.plane, 0, &dev, node) == 0);
-	ensure(virtio_pci_open(&rig.v, &(struct virtio_pci_config){.bus = rig.bus, .pci = rig.pci, .slot = 1, .irq_sink = {.msi = rig_msi}, .plane = rig.plane}) == 0);
+	function_add(&dev, node);
+	function_attach();
 	ensure(virtio_net_start(rig.n) == 0);
 	while (steps_left(&s))
 		rig_step(&s);
 	rig_judge();
 	virtio_net_halt(rig.n);
-	plane_halt(rig.plane);
-	virtio_pci_close(rig.v);
+	function_halt();
 	virtio_net_close(rig.n);
-	plane_close(rig.plane);
-	pci_close(rig.pci);
-	bus_close(rig.bus);
+	function_close();
 	return 0;
 }
 

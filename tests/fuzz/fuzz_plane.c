@@ -1,37 +1,23 @@
 /* A hostile node against the device plane and virtio-blk: any message of the bus and io streams, true to form or not, from any node, at the devices' node
  * or at another, with the disk here or there. Nothing is asserted, and what the node holds for others is bounded. */
 #include "base/ensure.h"
-#include "dev/addrmap.h"
 #include "dev/virtio_blk.h"
-#include "dev/virtio_pci.h"
-#include "tests/fuzz/dev_steps.h"
+#include "tests/fuzz/function_steps.h"
 #include "tests/fuzz/fuzz.h"
 #include "wire/peer.h"
 
 #include <errno.h>
 #include <string.h>
 
-enum { RAM_BYTES = 64 * 1024, QUEUES = 3, ASKED_MAX = QUEUES * BLK_PIECES, CONFIG = ADDRMAP_ECAM + (1 << 15), BAR = ADDRMAP_PCI_MMIO };
+enum { RAM_BYTES = 64 * 1024, QUEUES = 3, ASKED_MAX = QUEUES * BLK_PIECES };
 
 static struct {
-	struct bus *bus;
-	struct pci *pci;
-	struct plane *plane;
 	struct virtio_blk *blk;
-	struct virtio_pci *v;
-	struct ram ram;
-	uint8_t memory[RAM_BYTES] __attribute__((aligned(4096)));
 	struct disk_request *asked[ASKED_MAX];
+	bool *slot[ASKED_MAX];  /* of another node's request: what it has taken */
+	bool taken[QUEUES][BLK_PIECES];
 	unsigned asks, self;
 } rig;
-
-static void rig_msi(void *vm, uint64_t address, uint32_t data)
-{
-}
-
-static void rig_reset(void *user)
-{
-}
 
 static int rig_send(void *user, node_t to, bool bulk, const uint8_t *frame, size_t bytes)
 {
@@ -47,6 +33,7 @@ int disk_submit(struct disk *d, struct disk_request *r)
 	if (r->offset + r->bytes < r->offset || r->offset + r->bytes > 1 << 20)
 		return -ERANGE;
 	ensure(rig.asks < ASKED_MAX);
+	rig.slot[rig.asks] = NULL;
 	rig.asked[rig.asks++] = r;
 	return 0;
 }
@@ -58,6 +45,8 @@ static void step_disk(bool fails)
 	if (!rig.asks)
 		return;
 	r = rig.asked[--rig.asks];
+	if (rig.slot[rig.asks])
+		*rig.slot[rig.asks] = false;
 	r->done(r, fails ? -EIO : 0);
 }
 
@@ -79,6 +68,7 @@ static void step_message(struct steps *s, unsigned what, node_t from)
 	size_t bytes = id == PEER_queue_start ? peer_put_queue_start(&start, frame, sizeof frame) : id == PEER_queue_wire ? peer_put_queue_wire(&wire, frame, sizeof frame)
 		: id == PEER_blk_request ? peer_put_blk_request(&request, frame, sizeof frame) : id == PEER_blk_done ? peer_put_blk_done(&done, frame, sizeof frame)
 		: peer_put_queue_stop(&other, frame, sizeof frame);
+	unsigned asks = rig.asks;
 	int err;
 
 	ensure(bytes > WIRE_HEADER_BYTES);
@@ -87,30 +77,22 @@ static void step_message(struct steps *s, unsigned what, node_t from)
 		frame[WIRE_HEADER_BYTES + n % bytes] ^= (uint8_t)(n >> 8);
 	if ((what & 0x60) == 0x60)
 		bytes = n % bytes;
-	err = (id == PEER_blk_request || id == PEER_blk_done ? plane_bulk : plane_message)(rig.plane, from, id, frame + WIRE_HEADER_BYTES, bytes);
+	err = (id == PEER_blk_request || id == PEER_blk_done ? plane_bulk : plane_message)(function.plane, from, id, frame + WIRE_HEADER_BYTES, bytes);
 	ensure(err == 0 || err == -EBADMSG || err == -EPROTO);
-}
-
-static void poke(uint64_t at, unsigned bytes, uint64_t value)
-{
-	bus_write(rig.bus, BUS_MMIO, at, &value, bytes);
+	if (id != PEER_blk_request || rig.asks == asks || what & 0x40)
+		return;
+	ensure(!rig.taken[queue][slot]); /* one request a slot */
+	rig.slot[asks] = &rig.taken[queue][slot];
+	*rig.slot[asks] = true;
 }
 
 /* The driver, on the devices' node. */
 static void drive_up(unsigned queue)
 {
-	poke(CONFIG + 4, 2, 6);
-	poke(BAR + 20, 1, 3);
-	poke(BAR + 8, 4, 1);
-	poke(BAR + 12, 4, 1);
-	poke(BAR + 20, 1, 11);
-	poke(BAR + 22, 2, queue % QUEUES);
-	poke(BAR + 24, 2, 8);
-	poke(BAR + 32, 8, 0x1000);
-	poke(BAR + 40, 8, 0x2000);
-	poke(BAR + 48, 8, 0x3000);
-	poke(BAR + 28, 2, 1);
-	poke(BAR + 20, 1, 15);
+	function_map();
+	function_negotiate(0);
+	function_queue(queue % QUEUES, 0x1000, 0x2000, 0x3000);
+	function_begin();
 }
 
 /* A read of one sector is offered in the rings of every queue. */
@@ -118,8 +100,8 @@ static void offer(void)
 {
 	static const struct { uint64_t addr; uint32_t len; uint16_t flags, next; } d[3] = {{0x5000, 16, 1, 1}, {0x6000, 512, 3, 2}, {0x5800, 1, 2, 0}};
 
-	memcpy(rig.memory + 0x1000, d, sizeof d);
-	rig.memory[0x2002]++;
+	memcpy(function.memory + 0x1000, d, sizeof d);
+	function.memory[0x2002]++;
 }
 
 static void rig_step(struct steps *s)
@@ -131,24 +113,16 @@ static void rig_step(struct steps *s)
 	case 1: step_disk(more & 1); break;
 	case 2: offer(); break;
 	case 3:
-		if (rig.v)
+		if (function.v)
 			drive_up(more);
 		break;
 	case 4:
-		if (rig.v)
-			poke(BAR + 20, 1, 0);
-		plane_bell(rig.plane, BAR + 0x3000 + more % 16);
+		if (function.v)
+			function_common(20, 1, 0);
+		plane_bell(function.plane, FUNCTION_BAR + 0x3000 + more % 16);
 		break;
 	default: step_message(s, more, (node_t){(uint8_t)((rig.self + 1 + what / 8 % (QUEUES - 1)) % QUEUES)});
 	}
-}
-
-static void open_function(void)
-{
-	ensure(bus_open(&rig.bus) == 0);
-	ensure(pci_open(&rig.pci, &(struct pci_config){.bus = rig.bus, .ecam = ADDRMAP_ECAM, .window = ADDRMAP_PCI_MMIO, .window_bytes = ADDRMAP_PCI_MMIO_BYTES,
-		.reset = rig_reset}) == 0);
-	ensure(virtio_pci_open(&rig.v, &(struct virtio_pci_config){.bus = rig.bus, .pci = rig.pci, .slot = 1, .irq_sink = {.msi = rig_msi}, .plane = rig.plane}) == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
@@ -159,28 +133,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	struct virtio_dev dev;
 
 	memset(&rig, 0, sizeof rig);
-	rig.ram = (struct ram){.range = {{.bytes = RAM_BYTES}}, .hva = {rig.memory}, .ranges = 1, .bytes = RAM_BYTES};
 	rig.self = kind & 1;
-	ensure(plane_open(&rig.plane, &(struct plane_config){.self = {(uint8_t)rig.self}, .ram = &rig.ram, .msi = rig_msi, .send = rig_send}) == 0);
-	c.plane = rig.plane;
+	function_open(RAM_BYTES, (struct plane_config){.self = {(uint8_t)rig.self}, .send = rig_send});
+	c.plane = function.plane;
 	c.self.v = (uint8_t)rig.self;
 	c.disk_node.v = (uint8_t)(kind >> 1 & 1);
 	c.disk = node_eq(c.self, c.disk_node) ? (struct disk *)(void *)&rig : NULL;
 	ensure(virtio_blk_open(&rig.blk, &c) == 0);
 	dev = virtio_blk_dev(rig.blk);
-	ensure(plane_add(rig.plane, 0, &dev, c.queue_node) == 0);
+	function_add(&dev, c.queue_node);
 	if (rig.self == 0)
-		open_function();
+		function_attach();
 	while (steps_left(&s))
 		rig_step(&s);
-	plane_halt(rig.plane);
+	function_halt();
 	while (rig.asks)
 		step_disk(false);
-	virtio_pci_close(rig.v);
 	virtio_blk_close(rig.blk);
-	plane_close(rig.plane);
-	pci_close(rig.pci);
-	bus_close(rig.bus);
+	function_close();
 	return 0;
 }
 

@@ -1,46 +1,24 @@
 /* A hostile driver against virtio-pci and its queues: any register writes, any bytes in guest memory (raw and ring-shaped), in any order with the
  * worker. The device stays within the chain it was given, a fenced device touches nothing, and after a reset it works again. */
 #include "base/ensure.h"
-#include "dev/addrmap.h"
-#include "dev/virtio_pci.h"
-#include "tests/fuzz/dev_steps.h"
+#include "tests/fuzz/function_steps.h"
 #include "tests/fuzz/fuzz.h"
 
 #include <errno.h>
 #include <string.h>
 
-enum { RAM_BYTES = 64 * 1024, CONFIG = ADDRMAP_ECAM + (1 << 15), BAR = ADDRMAP_PCI_MMIO, DESC = 0x1000, AVAIL = 0x2000, USED = 0x3000, SIZE = 8 };
+enum { RAM_BYTES = 64 * 1024, DESC = 0x1000, AVAIL = 0x2000, USED = 0x3000 };
 
-struct rig {
-	struct bus *bus;
-	struct pci *pci;
-	struct plane *plane;
-	struct virtio_pci *v;
-	struct ram ram;
-	uint8_t memory[RAM_BYTES] __attribute__((aligned(4096)));
-	unsigned served, resets;
-	uint16_t offered;
-};
-
-static struct rig rig;
-
-static void rig_msi(void *vm, uint64_t address, uint32_t data)
-{
-	ensure(address >> 20 == 0xfee);
-}
-
-static void rig_reset(void *user)
-{
-}
+static unsigned served;
 
 /* A device is served only while its driver may be: driving, not fenced, master of the bus. */
 static void judge_served(void)
 {
 	uint64_t command = 0, bar = 0, msix_bar = 0, status = 0;
 
-	ensure(bus_read(rig.bus, BUS_MMIO, CONFIG + 4, &command, 2) && command & PCI_COMMAND_MASTER);
-	ensure(bus_read(rig.bus, BUS_MMIO, CONFIG + 0x10, &bar, 8) && bus_read(rig.bus, BUS_MMIO, CONFIG + 0x18, &msix_bar, 8));
-	if (bar == (BAR | 4) && (msix_bar ^ bar) >> 14 && bus_read(rig.bus, BUS_MMIO, BAR + 20, &status, 1))
+	ensure(bus_read(function.bus, BUS_MMIO, FUNCTION_CONFIG + 4, &command, 2) && command & PCI_COMMAND_MASTER);
+	ensure(bus_read(function.bus, BUS_MMIO, FUNCTION_CONFIG + 0x10, &bar, 8) && bus_read(function.bus, BUS_MMIO, FUNCTION_CONFIG + 0x18, &msix_bar, 8));
+	if (bar == (FUNCTION_BAR | 4) && (msix_bar ^ bar) >> 14 && bus_read(function.bus, BUS_MMIO, FUNCTION_BAR + 20, &status, 1))
 		ensure((status & 0x44) == 4);
 }
 
@@ -62,13 +40,8 @@ static int echo_serve(void *dev, unsigned queue, struct virtq *q, uint64_t featu
 	if (virtq_read(q, &c, c.readable_bytes - n, buffer, n) || virtq_write(q, &c, c.writable_bytes - n, buffer, n))
 		return -EPROTO;
 	virtq_push(q, &c, (uint32_t)n);
-	rig.served++;
+	served++;
 	return VIRTIO_MORE;
-}
-
-static void echo_reset(void *dev)
-{
-	rig.resets++;
 }
 
 static void echo_config_read(void *dev, unsigned offset, void *data, unsigned bytes)
@@ -82,67 +55,29 @@ static void echo_config_write(void *dev, unsigned offset, const void *data, unsi
 	ensure(offset + bytes <= 12);
 }
 
-static void poke(uint64_t at, unsigned bytes, uint64_t value)
-{
-	bus_write(rig.bus, BUS_MMIO, at, &value, bytes);
-}
-
-static void common(unsigned at, unsigned bytes, uint64_t value)
-{
-	poke(BAR + at, bytes, value);
-}
-
 /* What an honest driver does, as one step, so that the fuzzer need not find it. */
 static void drive_up(unsigned features, unsigned queue)
 {
-	poke(CONFIG + 0x10, 4, BAR);
-	poke(CONFIG + 0x14, 4, 0);
-	poke(CONFIG + 4, 2, 6);
-	common(20, 1, 3);
-	common(8, 4, 0);
-	common(12, 4, (uint32_t)(features & 3) << 28);
-	common(8, 4, 1);
-	common(12, 4, 1);
-	common(20, 1, 11);
-	common(22, 2, queue);
-	common(24, 2, SIZE);
-	common(26, 2, 1);
-	common(32, 8, DESC);
-	common(40, 8, AVAIL);
-	common(48, 8, USED);
-	common(28, 2, 1);
-	common(20, 1, 15);
-}
-
-static void memory_set(uint64_t at, const void *bytes, size_t n)
-{
-	at %= RAM_BYTES;
-	if (at + n <= RAM_BYTES)
-		memcpy(rig.memory + at, bytes, n);
+	function_map();
+	function_negotiate((uint32_t)(features & 3) << 28);
+	function_queue(queue, DESC, AVAIL, USED);
+	function_begin();
 }
 
 static void step_desc(struct steps *s, unsigned what)
 {
-	struct { uint64_t addr; uint32_t len; uint16_t flags, next; } d = {.addr = steps_take(s, 2) << (what & 0x40 ? 48 : 0), .len = (uint32_t)steps_take(s, 2),
-		.flags = (uint16_t)steps_take(s, 1) % 8, .next = (uint16_t)(steps_take(s, 1) % (SIZE + 1))};
+	uint64_t addr = steps_take(s, 2) << (what & 0x40 ? 48 : 0);
+	uint32_t len = (uint32_t)steps_take(s, 2);
+	unsigned flags = (unsigned)steps_take(s, 1) % 8;
 
-	memory_set((what & 0x80 ? 0x4000 : DESC) + 16 * (what >> 3) % SIZE, &d, sizeof d);
-}
-
-static void step_offer(struct steps *s)
-{
-	uint16_t head = (uint16_t)(steps_take(s, 1) % (SIZE + 1));
-
-	memory_set(AVAIL + 4 + 2u * (rig.offered % SIZE), &head, 2);
-	rig.offered++;
-	memory_set(AVAIL + 2, &rig.offered, 2);
+	function_desc(what & 0x80 ? 0x4000 : DESC, (what >> 3) % FUNCTION_SIZE, addr, len, flags, (unsigned)steps_take(s, 1) % (FUNCTION_SIZE + 1));
 }
 
 static void step_raw(struct steps *s, unsigned what)
 {
 	uint64_t at = steps_take(s, 2), bytes = steps_take(s, 8);
 
-	memory_set(at, &bytes, 1 + what / 8 % 8);
+	function_set(at, &bytes, 1 + what / 8 % 8);
 }
 
 static void rig_step(struct steps *s)
@@ -153,13 +88,13 @@ static void rig_step(struct steps *s)
 	switch (what % 8) {
 	case 0: drive_up(what >> 3, what >> 5 & 1); break;
 	case 1: step_desc(s, what); break;
-	case 2: step_offer(s); break;
-	case 3: poke(BAR + 0x3000 + 4 * (what >> 3 & 1), 2, 0); break;
+	case 2: function_offer(0, AVAIL, (uint16_t)(steps_take(s, 1) % (FUNCTION_SIZE + 1))); break;
+	case 3: function_ring(what >> 3 & 1); break;
 	case 4: step_raw(s, what); break;
-	case 5: common((unsigned)steps_take(s, 2) % 0x4000, bytes, steps_take(s, bytes)); break;
+	case 5: function_common((unsigned)steps_take(s, 2) % 0x4000, bytes, steps_take(s, bytes)); break;
 	case 6:
-		poke(CONFIG + steps_take(s, 1), bytes, steps_take(s, bytes));
-		bus_read(rig.bus, BUS_MMIO, CONFIG + steps_take(s, 1), &value, bytes);
+		function_poke(FUNCTION_CONFIG + steps_take(s, 1), bytes, steps_take(s, bytes));
+		bus_read(function.bus, BUS_MMIO, FUNCTION_CONFIG + steps_take(s, 1), &value, bytes);
 		break;
 	case 7: steps_run_worker(what >> 3 & 1); break;
 	}
@@ -169,50 +104,40 @@ static void rig_step(struct steps *s)
 static void rig_judge(void)
 {
 	static const struct { uint64_t addr; uint32_t len; uint16_t flags, next; } d[2] = {{0x8000, 4, 1, 1}, {0x9000, 4, 2, 0}};
-	unsigned served;
-	uint64_t status = 0;
+	unsigned before;
 
 	steps_settle();
-	poke(CONFIG + 0x18, 4, BAR + 0x10000); /* keep the MSI-X BAR out of the way */
-	poke(CONFIG + 0x1c, 4, 0);
 	drive_up(0, 0);
-	common(20, 1, 0);
-	ensure(bus_read(rig.bus, BUS_MMIO, BAR + 20, &status, 1) && status == 0);
-	memset(rig.memory, 0, RAM_BYTES);
-	served = rig.served;
+	function_common(20, 1, 0);
+	ensure(function_status() == 0);
+	function_clear();
+	before = served;
 	steps_settle();
-	ensure(served == rig.served);
+	ensure(served == before);
 	drive_up(0, 0);
-	memory_set(0x8000, "ping", 4);
-	memory_set(DESC, d, sizeof d);
-	memory_set(AVAIL + 2, "\1", 1);
-	poke(BAR + 0x3000, 2, 0);
+	function_set(0x8000, "ping", 4);
+	function_set(DESC, d, sizeof d);
+	function_set(AVAIL + 2, "\1", 1);
+	function_ring(0);
 	steps_settle();
-	ensure(rig.served == served + 1 && memcmp(rig.memory + 0x9000, "ping", 4) == 0 && rig.memory[USED + 2] == 1);
+	ensure(served == before + 1 && memcmp(function.memory + 0x9000, "ping", 4) == 0 && function.memory[USED + 2] == 1);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
-	static const struct virtio_ops ops = {.serve = echo_serve, .reset = echo_reset, .config_read = echo_config_read, .config_write = echo_config_write};
+	static const struct virtio_ops ops = {.serve = echo_serve, .config_read = echo_config_read, .config_write = echo_config_write};
 	static const struct virtio_dev dev = {.name = "echo", .type = 42, .queues = 2, .queue_size = 16, .config_bytes = 12, .ops = &ops};
 	struct steps s = {.at = data, .end = data + bytes};
 
-	memset(&rig, 0, sizeof rig);
-	rig.ram = (struct ram){.range = {{.bytes = RAM_BYTES}}, .hva = {rig.memory}, .ranges = 1, .bytes = RAM_BYTES};
-	ensure(bus_open(&rig.bus) == 0);
-	ensure(pci_open(&rig.pci, &(struct pci_config){.bus = rig.bus, .ecam = ADDRMAP_ECAM, .window = ADDRMAP_PCI_MMIO, .window_bytes = ADDRMAP_PCI_MMIO_BYTES,
-		.reset = rig_reset}) == 0);
-	ensure(plane_open(&rig.plane, &(struct plane_config){.ram = &rig.ram}) == 0);
-	ensure(plane_add(rig.plane, 0, &dev, (node_t[VIRTIO_QUEUES_MAX]){{0}}) == 0);
-	ensure(virtio_pci_open(&rig.v, &(struct virtio_pci_config){.bus = rig.bus, .pci = rig.pci, .slot = 1, .irq_sink = {.msi = rig_msi}, .plane = rig.plane}) == 0);
+	served = 0;
+	function_open(RAM_BYTES, (struct plane_config){0});
+	function_add(&dev, (node_t[VIRTIO_QUEUES_MAX]){{0}});
+	function_attach();
 	while (steps_left(&s))
 		rig_step(&s);
 	rig_judge();
-	plane_halt(rig.plane);
-	virtio_pci_close(rig.v);
-	plane_close(rig.plane);
-	pci_close(rig.pci);
-	bus_close(rig.bus);
+	function_halt();
+	function_close();
 	return 0;
 }
 
