@@ -13,7 +13,7 @@
 #include <time.h>
 
 enum { PIECE_BYTES = 56 * 1024 /* of a batch in one message */, MESSAGE_ROOM = PIECE_BYTES + 64 };
-_Static_assert(sizeof(struct ferry_hdr) == 10, "virtio 1.2, 5.1.6");
+_Static_assert(sizeof(struct ferry_hdr) == NIC_HEAD_MAX, "virtio 1.2, 5.1.6");
 _Static_assert((int)PIECE_BYTES <= (int)WIRE_BLOB_MAX && (int)FERRY_RECORD_MAX + (int)FERRY_BATCH_COST <= (int)FERRY_WINDOW, "bounds");
 
 struct batch {
@@ -155,15 +155,20 @@ static int assembly_add(struct assembly *a, const struct peer_net_frames *m, con
 /* Frames that the guest sends through that pair. */
 static void link_send(struct ferry *f, unsigned pair, const uint8_t *data, uint32_t bytes)
 {
+	size_t head = f->c.offloads ? sizeof(struct ferry_hdr) : 0; /* which stands before the frame in the batch, too */
+	struct iovec frame[NIC_BATCH_MAX];
 	struct ferry_record r;
+	unsigned frames = 0;
 	uint32_t at = 0;
 
 	while (at < bytes && ferry_get(data, bytes, &at, &r)) {
-		struct iovec iov[2] = {{&r.v, sizeof r.v}, {(uint8_t *)(uintptr_t)r.frame, r.bytes}};
-
 		steer_learn(&f->steer, r.frame, r.bytes, pair);
-		if (f->c.link.send(f->c.link.link, f->c.offloads ? iov : iov + 1, f->c.offloads ? 2 : 1))
-			log_debug("net: a frame of %u bytes was refused", r.bytes);
+		frame[frames++] = (struct iovec){(uint8_t *)(uintptr_t)r.frame - head, r.bytes + head};
+		if (frames < NIC_BATCH_MAX && at < bytes)
+			continue;
+		if (f->c.link.send(f->c.link.link, frame, frames))
+			log_debug("net: a frame was refused");
+		frames = 0;
 	}
 }
 

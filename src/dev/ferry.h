@@ -41,7 +41,7 @@ void ferry_head(uint8_t to[FERRY_RECORD_HEAD], const struct ferry_hdr *v, uint32
 struct ferry_link {
 	int (*start)(void *link, const struct nic_calls *calls);
 	void (*stop)(void *link);
-	int (*send)(void *link, const struct iovec *iov, unsigned iovs);
+	int (*send)(void *link, const struct iovec *frame, unsigned frames);
 	void (*resume)(void *link);
 	void (*offload)(void *link, unsigned tun_flags); /* with offloads only */
 	void *link;

@@ -16,7 +16,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { LENGTH_BYTES = 4, INPUT_BYTES = 2 * (LENGTH_BYTES + NIC_FRAME_MAX) };
+enum { LENGTH_BYTES = 4, INPUT_BYTES = 2 * (LENGTH_BYTES + NIC_FRAME_MAX), READS = 16 };
+static const unsigned OFFLOAD_NEWS = 1u << 31;
 
 struct nic {
 	struct nic_calls calls;
@@ -27,6 +28,7 @@ struct nic {
 	bool started;
 	pthread_t thread;
 	atomic_bool stop, resume;
+	_Atomic unsigned offload; /* what is wanted, and whether that is news */
 	_Atomic uint64_t sent, sent_bytes, received, received_bytes, dropped, refused;
 
 	pthread_mutex_t lock; /* guards down, the queue, and the order of writes */
@@ -80,74 +82,111 @@ static ssize_t write_some(struct nic *n, struct iovec *iov, unsigned iovs)
 	return got;
 }
 
-/* Under the lock. iov[0] is the length that a stream wants before the frame. */
-static bool send_locked(struct nic *n, struct iovec *iov, unsigned iovs, size_t bytes)
+/* What is left of a frame of which so much has gone, behind what is queued; false: no room. Under the lock. */
+static bool enqueue_rest(struct nic *n, const struct iovec part[2], size_t gone)
 {
-	ssize_t gone;
-
-	if (n->down)
+	if (n->queued + part[0].iov_len + part[1].iov_len - gone > NIC_QUEUE_BYTES)
 		return false;
-	if (!n->backend.stream)
-		return write_some(n, iov + 1, iovs - 1) > 0;
-	gone = n->queued ? 0 : write_some(n, iov, iovs);
-	if (gone < 0 || n->queued + bytes + LENGTH_BYTES - (size_t)gone > NIC_QUEUE_BYTES)
-		return false;
-	for (unsigned i = 0; i < iovs; i++) {
-		size_t skip = (size_t)gone < iov[i].iov_len ? (size_t)gone : iov[i].iov_len;
+	for (unsigned i = 0; i < 2; i++) {
+		size_t skip = gone < part[i].iov_len ? gone : part[i].iov_len;
 
-		enqueue(n, (const uint8_t *)iov[i].iov_base + skip, iov[i].iov_len - skip);
-		gone -= (ssize_t)skip;
+		enqueue(n, (const uint8_t *)part[i].iov_base + skip, part[i].iov_len - skip);
+		gone -= skip;
 	}
 	return true;
 }
 
-static bool allowed(const struct nic *n, const struct iovec *iov, unsigned iovs)
+/* Frames, each behind its length, in one write as far as that goes. Returns how many are on their way, and their bytes. Under the lock. */
+static unsigned send_stream(struct nic *n, const struct iovec *frame, unsigned frames, size_t *bytes)
 {
-	uint8_t head[NIC_PEEK];
-	size_t have = 0;
+	uint8_t length[NIC_BATCH_MAX][LENGTH_BYTES];
+	struct iovec iov[2 * NIC_BATCH_MAX];
+	unsigned sent = 0;
+	ssize_t gone;
 
-	if (!n->backend.allowed)
-		return true;
-	for (unsigned i = 0; i < iovs && have < sizeof head; i++) {
-		size_t some = iov[i].iov_len < sizeof head - have ? iov[i].iov_len : sizeof head - have;
-
-		memcpy(head + have, iov[i].iov_base, some);
-		have += some;
+	for (unsigned i = 0; i < frames; i++) {
+		for (unsigned k = 0; k < LENGTH_BYTES; k++)
+			length[i][k] = (uint8_t)(frame[i].iov_len >> (24 - 8 * k));
+		iov[2 * i] = (struct iovec){length[i], LENGTH_BYTES};
+		iov[2 * i + 1] = frame[i];
 	}
-	return n->backend.allowed(head, have);
+	gone = n->queued ? 0 : write_some(n, iov, 2 * frames);
+	if (gone < 0)
+		return 0;
+	for (unsigned i = 0; i < frames; i++) {
+		size_t all = LENGTH_BYTES + frame[i].iov_len, some = (size_t)gone < all ? (size_t)gone : all;
+		bool goes = some == all || enqueue_rest(n, iov + 2 * i, some); /* one of which a part has gone finds room: the queue is empty */
+
+		sent += goes;
+		*bytes += goes ? frame[i].iov_len : 0;
+		gone -= (ssize_t)some;
+	}
+	return sent;
 }
 
-int nic_send(struct nic *n, const struct iovec *iov, unsigned iovs)
+/* Under the lock. */
+static unsigned send_locked(struct nic *n, struct iovec *frame, unsigned frames, size_t *bytes)
 {
-	struct iovec with_length[NIC_IOV_MAX + 1];
-	uint8_t length[LENGTH_BYTES];
-	bool gone, queued;
-	size_t bytes = 0;
+	unsigned sent = 0;
 
-	for (unsigned i = 0; i < iovs && iovs <= NIC_IOV_MAX && bytes <= NIC_FRAME_MAX; i++) {
-		bytes = iov[i].iov_len > NIC_FRAME_MAX ? NIC_FRAME_MAX + 1 : bytes + iov[i].iov_len;
-		with_length[i + 1] = iov[i];
+	if (n->down || !frames)
+		return 0;
+	if (n->backend.stream)
+		return send_stream(n, frame, frames, bytes);
+	for (unsigned i = 0; i < frames; i++)
+		if (write_some(n, frame + i, 1) > 0) {
+			*bytes += frame[i].iov_len - n->backend.head;
+			sent++;
+		}
+	return sent;
+}
+
+static bool frame_fits(const struct nic *n, size_t bytes)
+{
+	return bytes >= n->backend.head + NIC_FRAME_MIN && bytes <= n->backend.head + NIC_FRAME_MAX;
+}
+
+static bool allowed(const struct nic *n, const struct iovec *frame)
+{
+	return !n->backend.allowed || n->backend.allowed(frame->iov_base, frame->iov_len);
+}
+
+int nic_send(struct nic *n, const struct iovec *frame, unsigned frames)
+{
+	struct iovec good[NIC_BATCH_MAX];
+	unsigned goods = 0, sent;
+	size_t bytes = 0;
+	bool queued;
+	int err = frames >= 1 && frames <= NIC_BATCH_MAX ? 0 : -EINVAL;
+
+	for (unsigned i = 0; i < frames && frames <= NIC_BATCH_MAX; i++) {
+		if (!frame_fits(n, frame[i].iov_len))
+			err = -EINVAL;
+		else if (allowed(n, &frame[i]))
+			good[goods++] = frame[i];
 	}
-	if (bytes < NIC_FRAME_MIN || bytes > NIC_FRAME_MAX || !allowed(n, iov, iovs)) {
-		add(&n->refused, 1);
-		return bytes < NIC_FRAME_MIN || bytes > NIC_FRAME_MAX ? -EINVAL : 0;
-	}
-	for (unsigned i = 0; i < LENGTH_BYTES; i++)
-		length[i] = (uint8_t)(bytes >> (24 - 8 * i));
-	with_length[0] = (struct iovec){length, LENGTH_BYTES};
+	add(&n->refused, frames <= NIC_BATCH_MAX ? frames - goods : 0);
 	pthread_mutex_lock(&n->lock);
-	gone = send_locked(n, with_length, iovs + 1, bytes);
+	sent = send_locked(n, good, goods, &bytes);
 	queued = n->queued > 0;
 	pthread_mutex_unlock(&n->lock);
-	if (gone) {
-		add(&n->sent, 1);
-		add(&n->sent_bytes, bytes);
-	} else {
-		add(&n->dropped, 1);
-	}
-	if (gone && queued)
+	add(&n->sent, sent);
+	add(&n->sent_bytes, bytes);
+	add(&n->dropped, goods - sent);
+	if (sent && queued)
 		wake(n);
-	return 0;
+	return err;
+}
+
+unsigned nic_head_bytes(const struct nic *n)
+{
+	return n->backend.head;
+}
+
+void nic_offload(struct nic *n, unsigned tun_flags)
+{
+	atomic_store(&n->offload, tun_flags | OFFLOAD_NEWS);
+	wake(n);
 }
 
 void nic_resume(struct nic *n)
@@ -194,7 +233,7 @@ static bool drain_queue(struct nic *n)
 /* Returns false when the guest cannot take it now. */
 static bool deliver(struct nic *n, const uint8_t *frame, size_t bytes)
 {
-	if (bytes < NIC_FRAME_MIN) {
+	if (!frame_fits(n, bytes)) {
 		add(&n->refused, 1);
 		return true;
 	}
@@ -203,7 +242,7 @@ static bool deliver(struct nic *n, const uint8_t *frame, size_t bytes)
 		return false;
 	}
 	add(&n->received, 1);
-	add(&n->received_bytes, bytes);
+	add(&n->received_bytes, bytes - n->backend.head);
 	return true;
 }
 
@@ -215,7 +254,7 @@ static bool deliver_frames(struct nic *n)
 		size_t head = n->backend.stream ? LENGTH_BYTES : 0;
 		size_t bytes = head ? (size_t)at[0] << 24 | (size_t)at[1] << 16 | (size_t)at[2] << 8 | at[3] : n->end - n->begin;
 
-		if (!bytes || bytes > NIC_FRAME_MAX)
+		if (head && (!bytes || bytes > NIC_FRAME_MAX))
 			return false;
 		if (n->end - n->begin < head + bytes)
 			break;
@@ -229,45 +268,46 @@ static bool deliver_frames(struct nic *n)
 	return true;
 }
 
-/* Hand on what has come. */
-static bool deliver_all(struct nic *n)
+static void flush(struct nic *n)
 {
-	bool good = deliver_frames(n);
-
 	if (n->calls.flush)
 		n->calls.flush(n->calls.user);
-	return good;
 }
 
-/* Some reads, so that the queue and the bell are looked at in between. Returns whether the link still is. */
+/* Hand on what has come: some reads, so that the queue and the bell are looked at in between, and one flush, which wakes others. Returns whether the link still is. */
 static bool take(struct nic *n)
 {
-	for (unsigned i = 0; i < 16 && !n->paused; i++) {
+	bool good = true;
+
+	for (unsigned i = 0; i < READS && good && !n->paused; i++) {
 		ssize_t got = read(n->backend.fd, n->input + n->end, sizeof n->input - n->end);
 
 		if (got < 0 && (errno == EAGAIN || errno == EINTR))
-			return true;
-		if (got <= 0)
-			return false;
-		n->end += (size_t)got;
-		if (!deliver_all(n))
-			return false;
+			break;
+		n->end += got > 0 ? (size_t)got : 0;
+		good = got > 0 && deliver_frames(n);
 	}
-	return true;
+	flush(n);
+	return good;
 }
 
 /* One round of the thread; false: the link is gone. */
 static bool serve(struct nic *n)
 {
 	struct pollfd p[2] = {{.fd = n->wake, .events = POLLIN}, {.fd = n->backend.fd}};
+	unsigned offload;
 	uint64_t rings;
 	bool queued;
 	int ready;
 
+	offload = atomic_exchange(&n->offload, 0);
+	if (offload && n->backend.offload)
+		n->backend.offload(n->backend.fd, offload & ~OFFLOAD_NEWS);
 	if (atomic_exchange(&n->resume, false) && n->paused) {
 		n->paused = false;
-		if (!deliver_all(n))
+		if (!deliver_frames(n))
 			return false;
+		flush(n);
 	}
 	pthread_mutex_lock(&n->lock);
 	queued = n->queued > 0;

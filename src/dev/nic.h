@@ -1,5 +1,6 @@
 /* What a virtual network card is plugged into on the node that has it: passt (a program that speaks for the guest through ordinary sockets), or a tap interface
- * in a bridge. Ethernet frames without checksum field, unsegmented (no offloads), in both directions. Knows nothing of virtio or guests.
+ * in a bridge. Ethernet frames without checksum field in both directions; through a tap interface with a struct virtio_net_hdr in front (nic_head_bytes), which leaves
+ * checksums and the segmentation of TCP to whom they are easier for. Knows nothing of virtio or guests otherwise.
  *
  *     nic_open -> nic_start -> link(up) ... nic_send, receive ... [link(down) for good] ... nic_close
  *
@@ -24,8 +25,10 @@
 enum {
 	NIC_MAC_BYTES = 6,
 	NIC_FRAME_MIN = 14,           /* shorter ones are dropped */
-	NIC_FRAME_MAX = 65535,        /* with its Ethernet header; a guest of MTU 1500 sends and gets 1514 */
-	NIC_IOV_MAX = 64,
+	NIC_FRAME_MAX = 65535 + 18,   /* with its Ethernet header and a VLAN tag; a guest of MTU 1500 sends and gets 1514, or TCP that is segmented later */
+	NIC_HEAD_MAX = 10,
+	NIC_BATCH_MAX = 64,           /* frames sent at once */
+	NIC_USER_MTU = 65520,         /* of user-mode networks: passt ends the guest's connections itself, so nothing beyond it limits a packet's size */
 	NIC_QUEUE_BYTES = 512 * 1024,
 	NIC_RETRY_MS = 100,
 	NIC_FORWARDS_MAX = 16,
@@ -80,9 +83,15 @@ void nic_stop(struct nic *n);
 /* Ends passt, removes the tap interface. Started or not. */
 void nic_close(struct nic *n);
 
-/* One frame, gathered from up to NIC_IOV_MAX pieces. 0, also when it was dropped for want of room or because the link is down (nic_count tells); -EINVAL: too
- * short, too long, too many pieces. */
-int nic_send(struct nic *n, const struct iovec *iov, unsigned iovs) MUST_CHECK;
+/* Up to NIC_BATCH_MAX frames in their order, each in one piece. 0, also when some were dropped for want of room or because the link is down (nic_count tells); -EINVAL:
+ * too many, or one too short or too long; the others went. */
+int nic_send(struct nic *n, const struct iovec *frame, unsigned frames) MUST_CHECK;
+
+/* How many bytes of a struct virtio_net_hdr stand in front of each frame: 0 or NIC_HEAD_MAX. */
+unsigned nic_head_bytes(const struct nic *n);
+
+/* From now on frames for the guest may come unfinished in these ways (TUN_F_*; none at first). Where there are heads. Any thread; takes effect soon. */
+void nic_offload(struct nic *n, unsigned tun_flags);
 
 /* receive() would take frames again. */
 void nic_resume(struct nic *n);

@@ -7,10 +7,12 @@
 struct nic_backend {
 	int fd;       /* nonblocking */
 	bool stream;  /* frames on a byte stream, each behind its length (32 bits, big-endian); else a read or a write is a frame */
+	unsigned head; /* as nic_head_bytes */
 	char ifname[NIC_IFNAME_BYTES];
 	const char *lost; /* what is said when it ends by itself */
 	/* May this frame leave? at: its first bytes, at most NIC_PEEK of them. NULL: all may. */
 	bool (*allowed)(const uint8_t *at, size_t bytes);
+	void (*offload)(int fd, unsigned tun_flags); /* with a head only */
 };
 
 enum { NIC_PEEK = 64 };

@@ -6,6 +6,7 @@
 #include "dev/helper.h"
 #include "dev/nic_backend.h"
 
+#include "base/log.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -19,7 +20,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { READY_MS = 15000, SPEC_BYTES = 80, ARGS_FIXED = 24, BUSY_TRIES = 20, BUSY_MS = 50 };
+enum { SOCKET_BYTES = 16 << 20, READY_MS = 15000, SPEC_BYTES = 80, ARGS_FIXED = 24, BUSY_TRIES = 20, BUSY_MS = 50 };
 
 /* passt takes the interface of the default route, as a template; without one it must be told. "": leave it to passt. */
 static void choose_interface(char to[IF_NAMESIZE])
@@ -71,14 +72,15 @@ static int complain(struct helper *h, int status, struct failure *f)
 
 static int run_passt(int theirs, const struct nic_config *c, struct failure *f)
 {
-	char spec[NIC_FORWARDS_MAX][SPEC_BYTES], interface[IF_NAMESIZE];
+	char spec[NIC_FORWARDS_MAX][SPEC_BYTES], interface[IF_NAMESIZE], mtu[8];
 	const char *args[ARGS_FIXED + 2 * NIC_FORWARDS_MAX + 4] = {"passt", "-F", "3", "-4", "-a", "10.0.2.15", "-n", "24", "-g", "10.0.2.2",
-		"-M", "52:55:0a:00:02:02", "-m", "1500", "--no-map-gw"};
+		"-M", "52:55:0a:00:02:02", "-m", mtu, "--no-map-gw"};
 	struct helper h;
 	unsigned n = 15, udp = 0, tcp = 0;
 	int status, err;
 
 	_Static_assert(HELPER_FD == 3, "as in the arguments");
+	snprintf(mtu, sizeof mtu, "%u", (unsigned)NIC_USER_MTU);
 	for (unsigned i = 0; i < c->forwards; i++) {
 		const struct nic_forward *w = &c->forward[i];
 
@@ -109,6 +111,16 @@ static int run_passt(int theirs, const struct nic_config *c, struct failure *f)
 	return err;
 }
 
+/* passt drops frames that its socket has no room for, and then waits for its clock; for a socket that it does not accept itself it leaves that to us. Without
+ * CAP_NET_ADMIN we get what net.core.wmem_max allows. */
+static void make_room(int fd)
+{
+	int bytes = SOCKET_BYTES;
+
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) < 0 && setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) < 0)
+		log_debug("net: a socket keeps its size: %s", strerror(errno));
+}
+
 /* One try: *fd is the stream to a passt that is ready. */
 static int try_passt(int *fd, const struct nic_config *c, struct failure *f)
 {
@@ -116,6 +128,8 @@ static int try_passt(int *fd, const struct nic_config *c, struct failure *f)
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return failure_set(f, -errno, "see that the node has descriptors left", "no socket to be had for a network card");
+	make_room(pair[0]);
+	make_room(pair[1]);
 	err = run_passt(pair[1], c, f);
 	close(pair[1]);
 	if (!err && fcntl(pair[0], F_SETFL, O_NONBLOCK) < 0)

@@ -58,7 +58,7 @@ static int make_tap(const struct nic_config *c, struct ifreq *tap, struct failur
 
 	if (fd < 0)
 		return failure_set(f, -err, "load it (modprobe tun), and let the daemon open it", "cannot open /dev/net/tun: %s", strerror(err));
-	tap->ifr_flags = IFF_TAP | IFF_NO_PI;
+	tap->ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
 	TEXT_SET(tap->ifr_name, c->ifname);
 	if (ioctl(fd, TUNSETIFF, tap) == 0)
 		return fd;
@@ -67,6 +67,12 @@ static int make_tap(const struct nic_config *c, struct ifreq *tap, struct failur
 	if (err == EPERM)
 		return failure_set(f, -EPERM, "run the daemon as root, or give it CAP_NET_ADMIN", "may not make a tap interface");
 	return failure_set(f, -err, "choose another name", "cannot make the tap interface %s: %s", c->ifname, strerror(err));
+}
+
+static void offload(int fd, unsigned tun_flags)
+{
+	if (ioctl(fd, TUNSETOFFLOAD, (unsigned long)tun_flags) < 0)
+		log_warn("a tap interface does not take the offloads %#x: %s", tun_flags, strerror(errno));
 }
 
 int nic_tap_open(struct nic_backend *b, const struct nic_config *c, struct failure *f)
@@ -91,6 +97,8 @@ int nic_tap_open(struct nic_backend *b, const struct nic_config *c, struct failu
 		return err;
 	}
 	b->fd = fd;
+	b->head = NIC_HEAD_MAX; /* the kernel's default is the header without its last field */
+	b->offload = offload;
 	b->lost = "the tap interface of a network card was taken away: its link is down until the VM is started again";
 	return 0;
 }

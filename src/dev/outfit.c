@@ -17,7 +17,6 @@
 enum { OUTFIT_RNG, OUTFIT_BALLOON, OUTFIT_DISKS, OUTFIT_NICS = OUTFIT_DISKS + GEAR_DISKS_MAX, OUTFIT_VSOCK = PLANE_DEVICES_MAX - 2, OUTFIT_CONSOLE };
 _Static_assert((int)OUTFIT_NICS + (int)GEAR_NICS_MAX <= (int)OUTFIT_VSOCK, "places for all of them");
 
-enum { USER_MTU = 1500 /* as nic_passt.c says */ };
 
 struct outfit {
 	struct outfit_config c;
@@ -109,9 +108,14 @@ static void link_stop(void *link)
 	nic_stop(link);
 }
 
-static int link_send(void *link, const struct iovec *iov, unsigned iovs)
+static int link_send(void *link, const struct iovec *frame, unsigned frames)
 {
-	return nic_send(link, iov, iovs);
+	return nic_send(link, frame, frames);
+}
+
+static void link_offload(void *link, unsigned tun_flags)
+{
+	nic_offload(link, tun_flags);
 }
 
 static void link_resume(void *link)
@@ -123,13 +127,14 @@ static int outfit_open_nic(struct outfit *o, unsigned i)
 {
 	const struct gear_nic *g = &o->c.gear->nic[i];
 	struct virtio_net_config c = {.ferry = {.plane = o->plane, .device = OUTFIT_NICS + i, .self = o->c.plane.self, .devices = o->c.plane.devices,
-		.link_node = o->c.nic_node[i], .patience_ms = FERRY_PATIENCE_MS}, .mtu = g->link.kind == NIC_USER ? USER_MTU : 0};
+		.link_node = o->c.nic_node[i], .patience_ms = FERRY_PATIENCE_MS, .offloads = g->link.kind == NIC_TAP}, .mtu = g->link.kind == NIC_USER ? NIC_USER_MTU : 0};
 	node_t node[VIRTIO_QUEUES_MAX] = {0};
 	struct virtio_dev dev;
 	int err;
 
 	if (node_eq(c.ferry.self, c.ferry.link_node))
-		c.ferry.link = (struct ferry_link){.start = link_start, .stop = link_stop, .send = link_send, .resume = link_resume, .link = depot_nic(o->c.depot, i)};
+		c.ferry.link = (struct ferry_link){.start = link_start, .stop = link_stop, .send = link_send, .resume = link_resume, .offload = link_offload,
+			.link = depot_nic(o->c.depot, i)};
 	memcpy(c.mac, g->mac, sizeof c.mac);
 	c.ferry.pairs = o->c.vcpus < FERRY_PAIRS_MAX ? o->c.vcpus : FERRY_PAIRS_MAX;
 	for (unsigned p = 0; p < c.ferry.pairs; p++)

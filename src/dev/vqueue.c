@@ -47,7 +47,7 @@ static int vqueue_serve(struct vqueue *q)
 			break;
 		if (virtq_wants_interrupt(&q->vq))
 			q->calls.interrupt(q->calls.owner, q->index);
-		again = served == VIRTIO_MORE || (virtq_listen(&q->vq) && served == VIRTIO_DRAINED);
+		again = served == VIRTIO_MORE || (served == VIRTIO_DRAINED && virtq_listen(&q->vq)); /* who waits for something else does not care what comes */
 	}
 	return 0;
 }

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <linux/userfaultfd.h>
 #include <sched.h>
@@ -179,6 +180,7 @@ static const unsigned long allowed_ioctls[] = {
 	KVM_RUN, KVM_SIGNAL_MSI, KVM_GET_REGS, KVM_SET_REGS, KVM_GET_SREGS, KVM_SET_SREGS, KVM_GET_MP_STATE, KVM_SET_MP_STATE, KVM_SET_GUEST_DEBUG,
 	KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS, KVM_GET_LAPIC, KVM_SET_LAPIC, KVM_GET_MSRS, KVM_SET_MSRS, KVM_GET_TSC_KHZ, KVM_GET_DEVICE_ATTR,
 	KVM_SET_DEVICE_ATTR, KVM_SET_GSI_ROUTING, UFFDIO_COPY, UFFDIO_ZEROPAGE, UFFDIO_WRITEPROTECT, UFFDIO_WAKE,
+	TUNSETOFFLOAD, /* what a network card's link may leave to the guest */
 };
 
 /* Looked for by libc where it can do without. clone3 keeps its flags in memory, where no filter sees them; libc then takes clone. */

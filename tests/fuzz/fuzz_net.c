@@ -59,10 +59,11 @@ static void link_stop(void *link)
 {
 }
 
-static int link_send(void *link, const struct iovec *iov, unsigned iovs)
+static int link_send(void *link, const struct iovec *frame, unsigned frames)
 {
-	ensure(iovs == (rig.head ? 2 : 1));
-	sent(iov[iovs - 1].iov_len);
+	ensure(frames >= 1 && frames <= NIC_BATCH_MAX);
+	for (unsigned i = 0; i < frames; i++)
+		sent(frame[i].iov_len - (rig.head ? sizeof(struct ferry_hdr) : 0));
 	return 0;
 }
 

@@ -48,7 +48,7 @@ serve_peer() {
 case_talks() {
 	serve_peer
 	boot
-	says "job: address 10.0.2.15, mac 02:.*, mtu 1500, queues $count"
+	says "job: address 10.0.2.15, mac 02:.*, mtu 65520, queues $count"
 	faults=$(sum '^fault.(read|write|upgrade).count$') frames=$(sum '^vnet.0.[rt]x[0-9]*.frames$')
 	for cpu in $(seq 0 $((count - 1))); do
 		ask "nettalk talk $cpu $peer 7000 1"

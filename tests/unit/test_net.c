@@ -44,19 +44,16 @@ static void fake_stop(void *link)
 {
 }
 
-static int fake_send(void *link, const struct iovec *iov, unsigned iovs)
+static int fake_send(void *link, const struct iovec *frame, unsigned frames)
 {
 	struct fake *f = link;
-	size_t bytes = 0;
 
 	pthread_mutex_lock(&f->lock);
-	for (unsigned i = 0; i < iovs; i++) {
-		if (bytes + iov[i].iov_len <= sizeof f->sent[0].at)
-			memcpy(f->sent[f->count % SENT_MAX].at + bytes, iov[i].iov_base, iov[i].iov_len);
-		bytes += iov[i].iov_len;
+	for (unsigned i = 0; i < frames; i++) {
+		memcpy(f->sent[f->count % SENT_MAX].at, frame[i].iov_base, frame[i].iov_len < sizeof f->sent[0].at ? frame[i].iov_len : sizeof f->sent[0].at);
+		f->sent[f->count++ % SENT_MAX].bytes = frame[i].iov_len;
+		f->bytes += frame[i].iov_len;
 	}
-	f->sent[f->count++ % SENT_MAX].bytes = bytes;
-	f->bytes += bytes;
 	pthread_mutex_unlock(&f->lock);
 	return 0;
 }
