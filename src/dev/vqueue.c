@@ -114,9 +114,9 @@ int vqueue_open(struct vqueue *q, const struct ram *ram, const struct virtio_dev
 
 void vqueue_hush(struct vqueue *q)
 {
-	atomic_store(&q->stop, true);
 	pthread_mutex_lock(&q->lock);
 	q->state = VQUEUE_CLOSED;
+	atomic_store(&q->stop, true); /* within: a start sets it to false */
 	pthread_mutex_unlock(&q->lock);
 }
 
@@ -144,19 +144,26 @@ static int vqueue_renew(struct vqueue *q, const struct vqueue_setup *s)
 	return 0;
 }
 
-int vqueue_start(struct vqueue *q, const struct vqueue_setup *s)
+/* Under the lock. */
+static int vqueue_go(struct vqueue *q, const struct vqueue_setup *s)
 {
-	int err = 0;
+	int err = q->state != VQUEUE_IDLE || q->busy || s->epoch == 0 ? -EPROTO : 0;
 
-	pthread_mutex_lock(&q->lock);
-	if (q->state != VQUEUE_IDLE || q->busy || s->epoch == 0)
-		err = -EPROTO;
 	if (!err && s->epoch != q->epoch)
 		err = vqueue_renew(q, s);
 	if (!err) {
 		q->state = VQUEUE_RUNNING;
 		atomic_store(&q->stop, false);
 	}
+	return err;
+}
+
+int vqueue_start(struct vqueue *q, const struct vqueue_setup *s)
+{
+	int err;
+
+	pthread_mutex_lock(&q->lock);
+	err = q->state == VQUEUE_CLOSED ? 0 : vqueue_go(q, s);
 	pthread_mutex_unlock(&q->lock);
 	if (!err)
 		vqueue_ring(q);

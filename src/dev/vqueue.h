@@ -60,7 +60,7 @@ void vqueue_close(struct vqueue *q);
 /* What the ring's addresses come to on any node: 0, -EINVAL or -EFAULT as virtq_open says. */
 int vqueue_check(const struct ram *ram, const struct vqueue_setup *s) MUST_CHECK;
 
-/* Touches no guest memory. -EPROTO: not idle; -EINVAL, -EFAULT: a ring that cannot be. */
+/* Touches no guest memory. Nothing happens once it was hushed. -EPROTO: not idle; -EINVAL, -EFAULT: a ring that cannot be. */
 int vqueue_start(struct vqueue *q, const struct vqueue_setup *s) MUST_CHECK;
 
 /* True: idle now; false: stopped() will be called. */

@@ -278,6 +278,24 @@ TEST(blk_flushes_for_a_driver_that_does_not)
 	blk_close(r);
 }
 
+/* The VM ends while its driver is still at it: nothing is begun, and nobody minds. */
+TEST(blk_driver_that_begins_after_the_end)
+{
+	struct blk_rig *r = blk_open(0, false, false);
+
+	rig_negotiate(&r->p, FLUSH);
+	rig_queue_up(&r->p, 0);
+	rig_queue_up(&r->p, 1);
+	for (unsigned n = 0; n < RIG_NODES; n++)
+		plane_hush(r->p.plane[n]);
+	rig_driver_ok(&r->p);
+	CHECK_EQ(rig_settle(&r->p), 0);
+	rig_master(&r->p, false);
+	rig_master(&r->p, true);
+	CHECK_EQ(rig_settle(&r->p), 0);
+	blk_close(r);
+}
+
 /* No header, or no place for the status. */
 TEST(blk_breaks_on_requests_without_form)
 {
