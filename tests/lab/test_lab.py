@@ -70,6 +70,20 @@ def shares_appear_at_their_own_path():
         same(r.stdout, b"from outside", "a shared file")
 
 
+def a_disk_may_be_written_to():
+    with tempfile.TemporaryDirectory() as d:
+        disk = os.path.join(d, "disk")
+        with open(disk, "wb") as f:
+            f.truncate(8 << 20)
+            f.write(b"from outside")
+        work = 'head -c 12 "$LAB_DISK"; printf inside | dd of="$LAB_DISK" bs=1 seek=5 conv=notrunc 2>/dev/null; sync; head -c 12 "$LAB_DISK"; ' \
+               'dd if="$LAB_DISK" bs=1M 2>/dev/null | wc -c'
+        r = lab(["sh", "-c", work], "--disk", disk)
+        same(r.stdout, b"from outsidefrom insidee8388608\n", "what a run sees of its disk")
+        with open(disk, "rb") as f:
+            same(f.read(12), b"from outside", "the disk that was copied")
+
+
 def nodes_see_each_other():
     r = sh("for i in $(seq 1 " + str(NODES) + "); do busybox ping -c 1 -W 10 10.77.0.$i >/dev/null && echo $i; done")
     same(r.stdout.decode().split(), [str(i + 1) for i in range(NODES)], "nodes that answered node A")
@@ -159,6 +173,7 @@ def two_runs_at_once_do_not_disturb_each_other():
 SIMULATED_ONLY = [
     the_tree_is_there_and_runs_are_pristine,
     shares_appear_at_their_own_path,
+    a_disk_may_be_written_to,
     kvm_and_userfaultfd_are_there_in_the_right_mode,
     the_mended_simulator_keeps_the_facts_that_tessera_stands_on,
     two_jobs_on_two_nodes_take_half_the_time_of_both_on_one,
@@ -170,6 +185,7 @@ TESTS = [
     large_output_arrives_whole,
     the_tree_is_there_and_runs_are_pristine,
     shares_appear_at_their_own_path,
+    a_disk_may_be_written_to,
     nodes_see_each_other,
     each_node_has_its_own_cpus,
     kvm_and_userfaultfd_are_there_in_the_right_mode,

@@ -30,7 +30,7 @@ memory: guest={memory}, host={memory}
 clock: sync=none, time0=1700000000
 boot: disk
 ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
-ata0-master: type=disk, mode=flat, path=disk, cylinders=4096, heads=16, spt=32
+ata0-master: type=disk, mode=flat, path=disk, cylinders=16384, heads=16, spt=32
 ata1: enabled=0
 com1: enabled=1, mode=file, dev=console.log
 port_e9_hack: enabled=1

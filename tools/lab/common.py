@@ -8,7 +8,7 @@ import tarfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TREE = os.path.dirname(os.path.dirname(HERE))
-DISK_BYTES = 1 << 30  # fixed: the booted machine has already seen the size of its disk
+DISK_BYTES = 4 << 30  # fixed: the booted machine has already seen the size of its disk
 NAMES = "ABCDEFGHIJKLMNOP"
 
 

@@ -46,6 +46,9 @@ def run(plan):
     run_dir = tempfile.mkdtemp(dir=os.path.join(plan.state, "runs"))
     process = None
     try:
+        if plan.disk:
+            plan.disk_inside = os.path.join(run_dir, "disk")
+            run_tool("cp", "--sparse=always", plan.disk, plan.disk_inside)
         agent, script = os.path.join(run_dir, "on"), os.path.join(run_dir, "run")
         build_agent(agent)
         out_dir = plan.out or os.path.join(run_dir, "out")

@@ -10,7 +10,7 @@ from common import HERE, LabError, Tree, assets, is_elf, libraries, run_tool, wh
 
 # Drivers of the outer machine; dependencies are found and loaded first. kvm-intel and kvm-amd are loaded by outer-init, which knows the CPU.
 DRIVERS = {
-    "common": ["kvm", "squashfs", "overlay", "bridge", "veth", "tls", "tun"],
+    "common": ["kvm", "squashfs", "overlay", "bridge", "veth", "tls", "tun", "loop"],
     "tcg": ["virtio_pci", "virtio_blk", "virtio_net"],
     "bochs": ["ata_piix", "sd_mod"],
 }

@@ -62,6 +62,8 @@ class Plan:
         self.sim = options.sim
         self.shares = [os.path.abspath(s) for s in options.share]
         self.programs = options.with_program
+        self.disk = options.disk and os.path.abspath(options.disk)
+        self.disk_inside = "/dev/loop0"
         self.out = options.out
         self.timeout = options.timeout
         self.daemons = not options.no_daemons
@@ -306,6 +308,7 @@ def parse(argv):
     p.add_argument("--kernels", choices=["shared", "separate"], default="shared", help="separate: one machine and kernel a node (tcg)")
     p.add_argument("--share", action="append", default=[], metavar="DIR", help="show DIR inside, read-only, at the same path (repeatable)")
     p.add_argument("--with", dest="with_program", action="append", default=[], metavar="PROG", help="put a program of this host and its libraries inside (repeatable)")
+    p.add_argument("--disk", metavar="FILE", help="put a copy of FILE inside that may be written to; its path there is $LAB_DISK")
     p.add_argument("--env", action="append", default=[], metavar="NAME[=VALUE]", help="set or pass an environment variable (repeatable)")
     p.add_argument("--out", metavar="DIR", help="afterwards copy what CMD wrote to $LAB_OUT, and the daemons' logs, to DIR")
     p.add_argument("--no-daemons", action="store_true", help="do not start tessera on the nodes")

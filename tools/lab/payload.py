@@ -102,3 +102,14 @@ def make_disk(out, plan, agent, script):
     if size > DISK_BYTES:
         raise LabError(f"tree, shares and tools are {size >> 20} MiB; the lab's disk holds {DISK_BYTES >> 20}")
     os.truncate(out, DISK_BYTES)
+    if plan.disk:
+        put_disk(out, plan.disk, size)
+
+
+def put_disk(out, disk, taken):
+    """A copy of the disk that --disk names goes to the end of the run's own, where the run may write to it."""
+    size = os.path.getsize(disk)
+    if size % 4096 or taken + size > DISK_BYTES:
+        raise LabError(f"--disk {disk} must be whole blocks of 4 KiB and fit beside the {taken >> 20} MiB of the run, in {DISK_BYTES >> 20} MiB")
+    copy = ["dd", f"if={disk}", f"of={out}", "bs=1M", f"seek={DISK_BYTES - size}B", "conv=notrunc,sparse", "status=none"]
+    run_tool(*copy, stderr=subprocess.PIPE)

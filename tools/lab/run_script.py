@@ -2,9 +2,10 @@
 
 The same text serves in the simulated machine and on a host whose own KVM will do; the few differences are arguments."""
 
+import os
 import shlex
 
-from common import NAMES, TREE
+from common import DISK_BYTES, NAMES, TREE
 
 PORT = 7700
 
@@ -56,6 +57,8 @@ def exports(plan, out_dir):
         "TESSERA_ASSETS": plan.assets,
         "TESSERA_TREE": TREE,
     }
+    if plan.disk:
+        values["LAB_DISK"] = plan.disk_inside
     values.update(plan.env)
     return "\n".join(f"export {k}={shlex.quote(v)}" for k, v in values.items())
 
@@ -70,6 +73,9 @@ def run_script(plan, local, out_dir="/out", on_dir="/.lab/bin"):
     """Shell text that brings the nodes with the indices `local` up by the function `up`, and goes to the caller's directory."""
     path = ":".join([plan.build, on_dir, "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
     text = PROLOGUE.format(path=shlex.quote(path), exports=exports(plan, out_dir), port=PORT, lend=plan.lend, hexport=f"{PORT:04X}")
+    if plan.disk and plan.sim != "host":
+        device = f"$(tr ' ' '\\n' </proc/cmdline | sed -n 's/^lab.disk=/\\/dev\\//p')"
+        text += f"busybox losetup -o {DISK_BYTES - os.path.getsize(plan.disk)} {plan.disk_inside} \"{device}\" || exit 125\n"
     for position, i in enumerate(local):
         text += f"echo {node_cpus(plan, position)} >/run/lab/{NAMES[i]}.cpus\n"
     text += "up() {\n"
