@@ -348,12 +348,16 @@ static void on_peer(struct fragment *g, const uint8_t *body, size_t bytes)
 static void on_connect(struct fragment *g, const uint8_t *body, size_t bytes)
 {
 	struct control_part_connect in;
+	struct failure f = {0};
 
 	if (control_get_part_connect(body, bytes, &in) || g->state != CONTROL_PART_READY)
 		return;
 	g->config.cookie_hi = in.cookie_hi;
 	g->config.cookie_lo = in.cookie_lo;
-	begin_step(g, STEP_CONNECT);
+	if (fragment_gear_check(&g->gear, &f))
+		fail(g, &f);
+	else
+		begin_step(g, STEP_CONNECT);
 }
 
 static node_t node_named(const struct fragment *g, const char *name)

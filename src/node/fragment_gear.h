@@ -25,7 +25,10 @@ void fragment_gear_close(struct fragment_gear *g);
 void fragment_gear_tell(const struct fragment_gear *g, struct channel *daemon);
 void fragment_gear_report(struct fragment_gear *g, struct channel *daemon);
 
-/* From the daemon: part_peer_disk, a disk of another node. */
+/* From the daemon: part_peer_disk, a disk of another node. Nonsense is dropped. */
 void fragment_gear_take(struct fragment_gear *g, const uint8_t *body, size_t bytes);
+
+/* Has every node said what its disks are? -EPROTO: which has not. */
+int fragment_gear_check(const struct fragment_gear *g, struct failure *f) MUST_CHECK;
 
 #endif
