@@ -24,7 +24,7 @@ import lemp  # noqa: E402
 import report  # noqa: E402
 
 PARTS = ("fault", "jobs", "boot", "lemp")
-LENGTHS = [(25, 32), (40, 24), (250, 12), (500, 10)]  # of pages, in ms of computation, and how many; two for each worker at a time
+LENGTHS = [(25, 24), (40, 20), (250, 10), (500, 8)]  # of pages, in ms of computation, and how many; two for each worker at a time
 PAGES_TARGET, PAGES_TARGET_MS = 1.8, 250
 
 

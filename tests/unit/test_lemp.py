@@ -30,7 +30,7 @@ def good(out):
     """What two healthy VMs leave behind."""
     for name, rate in (("spread", 7.5), ("packed", 4.0)):
         folder = os.path.join(out, name)
-        said = ["start", "guest ready", "start pages", "first page", "steps 7000", f"pages 250 10 pages, {rate:.3f} requests/s, 1.5 s, 510.0 ms, 600.0 ms, 3 3 by each worker",
+        said = ["start", "guest ready", "start pages", "first page", "steps 7000", f"pages 250 8 pages, {rate:.3f} requests/s, 1.5 s, 510.0 ms, 600.0 ms, 3 3 by each worker",
                 "guest complaints 0", "guest end", "end"]
         write(folder, "log", "".join(f"{at}.5 {line}\n" for at, line in enumerate(said)))
         write(folder, "status", "0\n")
@@ -47,8 +47,8 @@ def edit(folder, name, old, new):
 
 
 BROKEN = {
-    "a wrong answer": lambda d: edit(d + "/spread", "log", "pages 250 10 pages", "failed: an answer is not the page that was asked for; pages"),
-    "fewer pages": lambda d: edit(d + "/packed", "log", "pages 250 10", "pages 250 9"),
+    "a wrong answer": lambda d: edit(d + "/spread", "log", "pages 250 8 pages", "failed: an answer is not the page that was asked for; pages"),
+    "fewer pages": lambda d: edit(d + "/packed", "log", "pages 250 8", "pages 250 7"),
     "a worker that did nothing": lambda d: edit(d + "/spread", "log", " 3 3 by", " 6 by"),
     "a worker that did too little to say how fast": lambda d: edit(d + "/spread", "log", " 3 3 by", " 5 1 by"),
     "services that did not start": lambda d: edit(d + "/packed", "log", "guest ready", "guest failed MariaDB"),
@@ -94,7 +94,7 @@ def check_curve():
 def main():
     said, last, status = outcome(lambda _: None)
     assert (last, status) == ("demo: ok", 0), said
-    assert "1.88 x" in said and "7.50/s" in said and "120" in said, said
+    assert "1.88 x" in said and "7.50/s" in said and "150" in said, said
     for what, change in BROKEN.items():
         said, last, status = outcome(change)
         assert status == 1 and last.startswith("demo: FAILED: "), f"{what}: {said}"

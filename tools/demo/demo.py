@@ -160,7 +160,7 @@ def parse(argv):
     p.add_argument("--mips", type=int, default=2000, metavar="N", help="million instructions a second of a simulated CPU (default 2000; doc/lab.md)")
     p.add_argument("--data", type=int, default=500_000, metavar="BYTES", help="most data of each job (default 500000)")
     p.add_argument("--page", type=int, default=250, metavar="MS", help="of PHP's computation for a page of the second act (default 250)")
-    p.add_argument("--pages", type=int, default=10, metavar="N", help="to ask for (default 10)")
+    p.add_argument("--pages", type=int, default=8, metavar="N", help="to ask for (default 8)")
     p.add_argument("--append", default="", metavar="TEXT", help="more for the guest kernel's command line")
     p.add_argument("--plain", action="store_true", help="give the guest's kernel no options but those, Tessera's own and two that make runs comparable")
     p.add_argument("--sim", choices=["bochs", "tcg", "host"], help="as in ./lab")
