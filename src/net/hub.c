@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TAG_WAKE = NODES_MAX, TAG_TIMER };
+enum { TAG_WAKE = NODES_MAX, TAG_TIMER, FILLS = 16 /* of one peer in a row */ };
 
 /* A frame that the link had no room for. */
 struct waiting {
@@ -161,14 +161,15 @@ void hub_drop(struct hub *h, node_t peer, const char *why)
 		h->c.calls.lost(h->c.calls.owner, peer, why);
 }
 
-/* Everything that has arrived. -EAGAIN: nothing more for now; else why the stream is over. */
+/* What has arrived; from one who never ends, some of it: the others and the clock are to have their turn. 0, -EAGAIN: that was it for now; else why the stream is
+ * over. */
 static int peer_drain(struct hub *h, unsigned n)
 {
 	struct peer *p = &h->peer[n];
 	struct link_frame frame;
 	int err = 0, got;
 
-	while (p->link && (err = link_fill(p->link)) == 0) {
+	for (unsigned fills = 0; fills < FILLS && p->link && (err = link_fill(p->link)) == 0; fills++) {
 		while ((got = link_next(p->link, &frame)) == 1) {
 			atomic_fetch_add_explicit(&h->received, WIRE_HEADER_BYTES + frame.bytes, memory_order_relaxed);
 			err = h->c.calls.frame(h->c.calls.owner, (node_t){(uint8_t)n}, frame.id, frame.body, frame.bytes);

@@ -7,6 +7,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -151,4 +153,50 @@ TEST(hub_drops_who_sends_what_is_refused)
 	hub_halt(e.hub);
 	hub_close(e.hub);
 	close(fd[1]);
+}
+
+/* A peer whose next frame is there before the last one is done with. */
+struct babble { int fd; _Atomic unsigned frames; _Atomic bool other; };
+enum { BABBLE_MAX = 100000 };
+
+static int on_babble(void *owner, node_t from, unsigned id, const uint8_t *body, size_t bytes)
+{
+	static const uint8_t frame[] = {3, 0, 0, 0, 9, 0, 0, 0, 1, 2, 3};
+	struct babble *b = owner;
+
+	if (from.v == 1)
+		atomic_store(&b->other, true);
+	else if (!atomic_load(&b->other) && atomic_fetch_add(&b->frames, 1) < BABBLE_MAX)
+		return write(b->fd, frame, sizeof frame) == sizeof frame ? 0 : -EBADMSG;
+	return 0;
+}
+
+static void on_babbler_lost(void *owner, node_t peer, const char *why)
+{
+}
+
+TEST(hub_hears_others_while_one_does_not_end)
+{
+	static const uint8_t frame[] = {3, 0, 0, 0, 9, 0, 0, 0, 1, 2, 3};
+	struct hub_config c = {.self = {2}, .nodes = 3, .fd = {-1, -1, -1}};
+	int one[2], two[2];
+	struct babble b = {0};
+	struct hub *h;
+
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, one) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, two) == 0);
+	b.fd = one[1];
+	c.fd[0] = one[0];
+	c.fd[1] = two[0];
+	c.calls = (struct hub_calls){.frame = on_babble, .lost = on_babbler_lost, .owner = &b};
+	CHECK_EQ(hub_open(&h, &c, NULL), 0);
+	CHECK(write(one[1], frame, sizeof frame) == sizeof frame);
+	while (atomic_load(&b.frames) < 100)
+		sched_yield();
+	CHECK(write(two[1], frame, sizeof frame) == sizeof frame);
+	while (!atomic_load(&b.other))
+		sched_yield();
+	CHECK(atomic_load(&b.frames) < BABBLE_MAX);
+	hub_close(h);
+	close(one[1]);
+	close(two[1]);
 }
