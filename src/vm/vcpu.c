@@ -3,7 +3,6 @@
 
 #include <cpuid.h>
 #include <errno.h>
-#include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +17,6 @@
 #include "vm/memmap.h"
 
 enum {
-	KICK_SIGNAL = SIGUSR1,
 	MSR_IA32_TSC = 0x10,
 	MSR_IA32_ARCH_CAPABILITIES = 0x10a,
 	MSR_IA32_MISC_ENABLE = 0x1a0,
@@ -240,7 +238,7 @@ void vcpu_kick(struct vcpu *v)
 {
 	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	if (v->threaded)
-		pthread_kill(v->thread, KICK_SIGNAL);
+		pthread_kill(v->thread, VCPU_KICK_SIGNAL);
 }
 
 static void kick_arrived(int signal)
@@ -251,7 +249,7 @@ int vcpu_kick_init(void)
 {
 	struct sigaction act = {.sa_handler = kick_arrived};
 
-	return sigaction(KICK_SIGNAL, &act, NULL) < 0 ? -errno : 0;
+	return sigaction(VCPU_KICK_SIGNAL, &act, NULL) < 0 ? -errno : 0;
 }
 
 int vcpu_bar_async_faults(int vm_fd)

@@ -6,6 +6,7 @@
 #define VM_VCPU_H
 
 #include <pthread.h>
+#include <signal.h>
 
 #include "base/failure.h"
 #include "base/types.h"
@@ -14,6 +15,8 @@
 #include "vm/cpuid.h"
 
 struct kvm_run;
+
+enum { VCPU_KICK_SIGNAL = SIGUSR1 };
 
 struct vcpu {
 	vcpu_t id;
