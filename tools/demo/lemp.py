@@ -125,8 +125,8 @@ def run_lab(options, progress, folder, out, lengths):
 def run_vms(options, progress, lengths):
     """Build, boot both, and ask for pages: lengths is a list of (ms, pages). Returns ({name: Run}, what was wrong)."""
     stage.build(options, progress)
-    with stage.alone(options, "lemp"):
-        folder = os.path.join(options.build, "lemp")
+    with stage.alone(options, f"lemp{options.nodes}"):
+        folder = os.path.join(options.build, f"lemp{options.nodes}")
         out = os.path.join(folder, "out")
         shutil.rmtree(folder, ignore_errors=True)
         os.makedirs(out)
