@@ -40,7 +40,7 @@ enum {
 #define NBD_CALLS(X) \
 	X(create) X(close) X(get_error) X(poll) X(get_size) X(get_block_size) X(is_read_only) X(can_flush) X(can_fua) X(can_trim) X(can_zero) X(aio_connect_uri) \
 	X(aio_connect_socket) X(aio_is_ready) X(aio_is_dead) X(aio_is_closed) X(aio_get_fd) X(aio_get_direction) X(aio_notify_read) X(aio_notify_write) \
-	X(aio_pread) X(aio_pwrite) X(aio_flush) X(aio_trim) X(aio_zero) X(aio_disconnect)
+	X(aio_pread) X(aio_pwrite) X(aio_flush) X(aio_trim) X(aio_zero) X(aio_command_completed) X(aio_disconnect)
 
 struct calls {
 #define X(name) __typeof__(&nbd_##name) name;
@@ -54,6 +54,7 @@ struct job {
 	struct disk_request *r;
 	struct job *next;      /* of those whose command has ended */
 	uint64_t at, chunk;    /* done so far; of the command under way */
+	int64_t cookie;        /* that command's */
 	bool flushing;         /* the last command: a write that must be durable */
 	int err;
 	uint8_t *bounce;       /* NULL: the caller's memory is in one piece */
@@ -122,7 +123,7 @@ static int on_ended(void *user, int *error)
 	j->err = -*error;
 	j->next = w->ended;
 	w->ended = j;
-	return 1; /* retired */
+	return 0; /* retired by go_on(): the call that issues a command looks at it again when the server goes at that moment, and may be this one's caller */
 }
 
 static bool durable_at_once(const struct job *j)
@@ -139,27 +140,26 @@ static bool command(struct job *j)
 	uint64_t offset = r->offset + j->at, left = r->bytes - j->at, most = r->op == DISK_DISCARD || (r->op == DISK_WRITE_ZEROES && w->zero) ? NBD_RANGE : NBD_CHUNK;
 	uint32_t fua = durable_at_once(j) && w->fua ? LIBNBD_CMD_FLAG_FUA : 0;
 	uint8_t *data = j->bounce ? j->bounce : r->iovs ? (uint8_t *)r->iov[0].iov_base + j->at : NULL;
-	int64_t cookie;
 
 	j->chunk = left < most ? left : most;
 	if (j->flushing || r->op == DISK_FLUSH)
-		cookie = w->call.aio_flush(w->h, end, 0);
+		j->cookie = w->call.aio_flush(w->h, end, 0);
 	else if (r->op == DISK_READ)
-		cookie = w->call.aio_pread(w->h, data, j->chunk, offset, end, 0);
+		j->cookie = w->call.aio_pread(w->h, data, j->chunk, offset, end, 0);
 	else if (r->op == DISK_DISCARD)
-		cookie = w->call.aio_trim(w->h, j->chunk, offset, end, fua);
+		j->cookie = w->call.aio_trim(w->h, j->chunk, offset, end, fua);
 	else if (r->op == DISK_WRITE_ZEROES && w->zero)
-		cookie = w->call.aio_zero(w->h, j->chunk, offset, end, fua | (r->unmap ? 0 : LIBNBD_CMD_FLAG_NO_HOLE));
+		j->cookie = w->call.aio_zero(w->h, j->chunk, offset, end, fua | (r->unmap ? 0 : LIBNBD_CMD_FLAG_NO_HOLE));
 	else {
 		if (j->bounce && r->op == DISK_WRITE)
 			copy(j, true);
-		cookie = w->call.aio_pwrite(w->h, data, j->chunk, offset, end, fua);
+		j->cookie = w->call.aio_pwrite(w->h, data, j->chunk, offset, end, fua);
 	}
-	if (cookie < 0)
+	if (j->cookie < 0)
 		j->err = -EIO;
 	else
 		w->under_way++;
-	return cookie >= 0;
+	return j->cookie >= 0;
 }
 
 static void lose(struct disk *d)
@@ -226,6 +226,7 @@ static void go_on(struct job *j)
 	struct nbd *w = j->disk->backend;
 
 	w->under_way--;
+	(void)w->call.aio_command_completed(w->h, (uint64_t)j->cookie); /* retires it; on_ended() knows how it went */
 	if (!j->err && j->bounce && j->r->op == DISK_READ)
 		copy(j, false);
 	if (j->err || j->flushing || j->r->op == DISK_FLUSH) {
