@@ -208,20 +208,30 @@ static void on_status(struct part *p, const uint8_t *body, size_t bytes)
 	daemon_adopted(p->daemon);
 }
 
-static void on_progress(struct part *p, unsigned id, const uint8_t *body, size_t bytes)
-{
-	struct control_part_ready in;
-
-	p->state = id == CONTROL_part_ready ? CONTROL_PART_READY : id == CONTROL_part_meshed ? CONTROL_PART_MESHED : CONTROL_PART_STARTED;
-	if (id == CONTROL_part_ready && !control_get_part_ready(body, bytes, &in))
-		TEXT_SET(p->address, in.address.s);
-	pass_up(p, id, body, bytes);
-}
-
 /* The fragment is the least trusted speaker: it may only speak of its own VM, and only to whom it belongs. */
 static bool about_us(const struct part *p, uint64_t vm_id, uint8_t index)
 {
 	return vm_id == p->config.vm_id && index == p->config.index;
+}
+
+static void on_progress(struct part *p, unsigned id, const uint8_t *body, size_t bytes)
+{
+	struct control_part_started started;
+	struct control_part_meshed meshed;
+	struct control_part_ready ready;
+	bool ours = false;
+
+	switch (id) {
+	case CONTROL_part_ready: ours = !control_get_part_ready(body, bytes, &ready) && about_us(p, ready.vm_id, ready.index); break;
+	case CONTROL_part_meshed: ours = !control_get_part_meshed(body, bytes, &meshed) && about_us(p, meshed.vm_id, meshed.index); break;
+	case CONTROL_part_started: ours = !control_get_part_started(body, bytes, &started) && about_us(p, started.vm_id, started.index); break;
+	}
+	if (!ours)
+		return;
+	p->state = id == CONTROL_part_ready ? CONTROL_PART_READY : id == CONTROL_part_meshed ? CONTROL_PART_MESHED : CONTROL_PART_STARTED;
+	if (id == CONTROL_part_ready)
+		TEXT_SET(p->address, ready.address.s);
+	pass_up(p, id, body, bytes);
 }
 
 /* Its reason goes ahead; that nothing of it is left follows when its process is gone. */
