@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Check the Murphi model of the coherence protocol (src/proto/page.m) with rumur, then with a bug seeded into it, which must be found.
+"""Check a Murphi model (src/proto/page.m, the coherence protocol; handoff.m, the hand-off of a part) with rumur, then with a bug seeded into it, which must be found.
 
 usage: run.py MODEL WORK_DIR [--nodes N] [--bug NAME] -- CC...     exit 77: no rumur here
 """
@@ -10,19 +10,25 @@ import shutil
 import subprocess
 import sys
 
-# name: (text in the model, replacement)
-BUGS = {
+# model: {name: (text in it, replacement)}
+BUGS = {"page": {
     "inv-keeps-the-copy": ("elsif recall = inv then\n    state[n] := I;", "elsif recall = inv then\n    state[n] := S;"),
     "write-back-is-forgotten": ("owner := NODES;\n      settle(l.bytes, l.fresh);", "owner := NODES;"),
     "fetch-ignores-the-hold": ("if held[n] > 0 then recalled[n] := l.kind; else answer(n, l.kind); end;", "answer(n, l.kind);"),
     "nobody-is-asked": ("elsif serving_m & sharer[k] then", "elsif serving_m & sharer[k] & k != NODES - 1 then"),
     "request-is-lost": ("assert \"nobody asks for what it has\" owner != n;\n      want[n] := want_m;", "if serving = NODES then want[n] := want_m; end;"),
-}
+}, "handoff": {
+    "source-keeps-it": ("st[n] := forwarding;\n  body[n] := absent;", "st[n] := forwarding;\n  body[n] := runs;"),
+    "abort-after-commit": ("(st[n] = asking | st[n] = freezing | st[n] = shipped) ==>", "(st[n] = asking | st[n] = freezing | st[n] = shipped | st[n] = forwarding) ==>"),
+    "direct-words-at-once": ("| (st[n] = arrived & origin = sender & waiting[n][sender])", ""),
+    "kept-words-are-forgotten": ("if i <= kept[n][k] then send", "if i < kept[n][k] then send"),
+    "lost-target-is-waited-for": ("undo(b);\n      st[b] := here;", "undo(b);"),
+}}
 
 
-def seed(text, bug, nodes):
+def seed(text, name, bug, nodes):
     if bug:
-        old, new = BUGS[bug]
+        old, new = BUGS[name][bug]
         if text.count(old) != 1:
             sys.exit(f"model: the text of bug {bug} is in the model {text.count(old)} times, not once")
         text = text.replace(old, new)
@@ -34,16 +40,18 @@ def main():
     parser.add_argument("model")
     parser.add_argument("work")
     parser.add_argument("--nodes", type=int, default=3)
-    parser.add_argument("--bug", choices=BUGS)
+    parser.add_argument("--bug")
     parser.add_argument("cc", nargs="+")
     options = parser.parse_args()
     if not shutil.which("rumur"):
         print("SKIP: rumur is not installed (Debian package rumur)")
         return 77
-    base = os.path.join(options.work, f"page_{options.nodes}_{options.bug or 'good'}")
+    name = os.path.basename(options.model).removesuffix(".m")
+    base = os.path.join(options.work, f"{name}_{options.nodes}_{options.bug or 'good'}")
     with open(options.model, encoding="utf-8") as model, open(base + ".m", "w", encoding="utf-8") as out:
-        out.write(seed(model.read(), options.bug, options.nodes))
-    subprocess.run(["rumur", "--threads", "1", "--colour", "off", "--output", base + ".c", base + ".m"], check=True)
+        out.write(seed(model.read(), name, options.bug, options.nodes))
+    deadlock = "off" if name == "handoff" else "stuttering"  # a move that is over is no deadlock
+    subprocess.run(["rumur", "--threads", "1", "--colour", "off", "--deadlock-detection", deadlock, "--output", base + ".c", base + ".m"], check=True)
     subprocess.run([*options.cc, "-O2", "-w", "-mcx16", base + ".c", "-lpthread", "-o", base], check=True)
     run = subprocess.run([base], capture_output=True, text=True, check=False)
     lines = [line.strip() for line in run.stdout.split("\n")]
