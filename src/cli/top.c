@@ -159,6 +159,27 @@ static unsigned gather_queues(const struct top *t, struct queue_row **out)
 	return rows;
 }
 
+static bool is_busy(const struct queue_row *q)
+{
+	return q->requests + q->waits > 0;
+}
+
+static unsigned busy_queues(const struct top *t)
+{
+	struct queue_row *row;
+	unsigned rows = gather_queues(t, &row), busy = 0;
+
+	for (unsigned n = 0; n < rows; n++)
+		busy += is_busy(&row[n]);
+	free(row);
+	return busy;
+}
+
+static unsigned least(unsigned a, unsigned b)
+{
+	return a < b ? a : b;
+}
+
 /* As a document. */
 
 static json_t *json_vcpus(const struct top *t)
@@ -344,7 +365,7 @@ static void print_devices(const struct top *t, FILE *to)
 }
 
 /* The busiest; all of them are in the document. */
-static void print_queues(const struct top *t, FILE *to)
+static void print_queues(const struct top *t, FILE *to, unsigned most)
 {
 	struct queue_row *row;
 	unsigned rows = gather_queues(t, &row), n;
@@ -353,7 +374,7 @@ static void print_queues(const struct top *t, FILE *to)
 	if (row)
 		qsort(row, rows, sizeof *row, by_requests);
 	table_init(&table, "QUEUE|SERVED ON|>REQUESTS/S|>KIB/S|>WAITS/S");
-	for (n = 0; n < rows && n < QUEUES_SHOWN && row[n].requests + row[n].waits > 0; n++) {
+	for (n = 0; n < rows && n < most && is_busy(&row[n]); n++) {
 		table_cell(&table, "%s.%u", row[n].device, row[n].queue);
 		table_cell(&table, "%s", row[n].node);
 		table_cell(&table, "%.0f", row[n].requests);
@@ -370,14 +391,14 @@ static void print_queues(const struct top *t, FILE *to)
 	free(row);
 }
 
-static void print_pages(const struct top *t, FILE *to)
+static void print_pages(const struct top *t, FILE *to, unsigned most)
 {
 	struct page_row *row;
 	unsigned rows = gather_pages(&t->now.k, &row);
 	struct table table;
 
 	table_init(&table, "HOTTEST PAGE|>FAULTS SINCE START");
-	for (unsigned n = 0; n < rows; n++) {
+	for (unsigned n = 0; n < rows && n < most; n++) {
 		table_cell(&table, "%s", row[n].gfn);
 		table_cell(&table, "%" PRIu64, row[n].faults);
 	}
@@ -389,7 +410,8 @@ static void print_pages(const struct top *t, FILE *to)
 	free(row);
 }
 
-static void print_picture(const struct top *t, FILE *to)
+/* All but what is cut to what fits. */
+static void print_head(const struct top *t, FILE *to)
 {
 	char memory[QUANTITY_TEXT_BYTES];
 	const struct control_vm_line *vm = t->now.s.vms == 1 ? &t->now.s.vm[0] : NULL;
@@ -400,8 +422,32 @@ static void print_picture(const struct top *t, FILE *to)
 	print_vcpus(t, to);
 	print_pairs(t, to);
 	print_devices(t, to);
-	print_queues(t, to);
-	print_pages(t, to);
+}
+
+/* lines: that a screen has, of which there is to be some of all; 0: as many as it takes. */
+static void print_picture(const struct top *t, FILE *to, unsigned lines)
+{
+	enum { TITLES = 5 }; /* of queues and pages, with what is between */
+	unsigned queues = QUEUES_SHOWN, pages = PAGES_SHOWN, room, head = 0;
+	char *text = NULL;
+	size_t bytes;
+	FILE *first = open_memstream(&text, &bytes);
+
+	if (!first)
+		return;
+	print_head(t, first);
+	fclose(first);
+	fputs(text, to);
+	for (const char *at = text; (at = strchr(at, '\n')); at++)
+		head++;
+	free(text);
+	if (lines) {
+		room = lines > head + TITLES + 2 ? lines - head - TITLES : 2;
+		queues = least(least(queues, busy_queues(t)), room - room / 2);
+		pages = least(pages, room - queues);
+	}
+	print_queues(t, to, queues);
+	print_pages(t, to, pages);
 }
 
 /* As many lines as there are, each cleared to its end before, and what is below. */
@@ -415,9 +461,9 @@ static void draw(const struct top *t)
 
 	if (!to)
 		return;
-	print_picture(t, to);
-	fclose(to);
 	rows = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row ? size.ws_row : 24;
+	print_picture(t, to, rows - 1);
+	fclose(to);
 	fputs("\033[H", stdout);
 	for (rest = text; (line = strsep(&rest, "\n")) && rest && --rows; )
 		printf("%.*s\033[K\n", size.ws_col ? (int)size.ws_col : 80, line);
@@ -458,7 +504,7 @@ static void show(const struct top *t)
 	else if (t->screen)
 		draw(t);
 	else
-		print_picture(t, stdout);
+		print_picture(t, stdout, 0);
 	fflush(stdout);
 }
 

@@ -3,7 +3,7 @@
  *
  * On the console, a line each: poweroff, reset, panic, deaf (the power button does nothing from now on), die (the process exits without a word),
  * flood (write a megabyte), forbidden (make a system call that the sandbox does not allow). Each look at its statistics finds some requests more in a queue of
- * each vCPU. In --append: fail=STEP:INDEX (that node refuses at prepare,
+ * each vCPU, and always the same hot pages. In --append: fail=STEP:INDEX (that node refuses at prepare,
  * connect or start, or at prepare once the guest has reset itself: again), hang=STEP:INDEX (it takes for ever), ponder (its statistics take a while).
  *
  * Threads: one that watches the mesh; how it ends is vm/verdict's, as in the real one. */
@@ -309,6 +309,10 @@ static void fake_stats(struct fragment_machine *m, void (*line)(void *to, const 
 		line(to, key, 4096000 * m->looks);
 		snprintf(key, sizeof key, "queue.blk0.%u.waits", v);
 		line(to, key, 7);
+	}
+	for (unsigned k = 0; k < 12; k++) {
+		snprintf(key, sizeof key, "hot.gfn.0x%x", 0x100 + k);
+		line(to, key, 100 - k);
 	}
 	line(to, "vcpus", (uint64_t)__builtin_popcountll(m->config->node[m->config->self.v].vcpus));
 }

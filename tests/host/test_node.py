@@ -7,6 +7,7 @@ usage: test_node.py TESSERA [TEST...]
          C            each test begins and ends with nothing there
 """
 import contextlib
+import fcntl
 import json
 import os
 import pty
@@ -15,6 +16,7 @@ import socket
 import stat
 import struct
 import sys
+import termios
 
 import tiny_kernel
 from cluster import LIMIT_S, Skipped, check, main, need_kvm, wait_for
@@ -318,7 +320,8 @@ def top(c):
     one = json.loads(c.ok("top", "v1", "--once", "--json", "--node", "B"))
     check([(v["vcpu"], v["node"]) for v in one["vcpus"]] == [(0, "A"), (1, "A"), (2, "B")], f"each vCPU, where it is: {one}")
     check([(k["from"], k["to"]) for k in one["pairs"]] == [("A", "B"), ("B", "A")], f"each pair, both ways: {one}")
-    check(one["state"] == "running" and one["interval_ms"] >= 1000 and one["pages"] == [], f"and the rest: {one}")
+    check(one["state"] == "running" and one["interval_ms"] >= 1000, f"and the rest: {one}")
+    check([(g["gfn"], g["faults"]) for g in one["pages"]] == [(f"0x{0x100 + k:x}", 200 - 2 * k) for k in range(10)], f"both nodes' hottest pages: {one}")
     check([(q["device"], q["queue"], q["node"]) for q in one["queues"]] == [("blk0", 0, "A"), ("blk0", 1, "A"), ("blk0", 2, "B")], f"each queue, where it is served: {one}")
     check("VCPU" in c.ok("top", "v1", "--once", "--node", "B"), "for people")
     live, said, seen = c.client("top", "v1", "--json", "--node", "A"), "", []
@@ -335,6 +338,7 @@ def top(c):
     check(live.returncode == 0, "^C ends it")
     pid, fd = pty.fork()
     if pid == 0:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 18, 80, 0, 0))
         os.execve(c.tessera, ["tessera", "top", "v1", "--node", "A"], c.env)
     got = b""
     while b"VCPU" not in got:
@@ -346,6 +350,9 @@ def top(c):
     _, status = os.waitpid(pid, 0)
     os.close(fd)
     check(os.waitstatus_to_exitcode(status) == 0 and got.startswith(b"\x1b[?1049h") and got.endswith(b"\x1b[?25h\x1b[?1049l"), f"the terminal is as before: {status} {got}")
+    screen = got.split(b"\x1b[H")[1].split(b"\x1b[J")[0].decode().replace("\x1b[K", "").splitlines()
+    shows = [next((k for k, line in enumerate(screen) if word in line), None) for word in ("VCPU", "FROM", "blk0.2", "0x100")]
+    check(len(screen) < 18 and None not in shows and shows == sorted(shows), f"some of all on a screen of 18 lines: {screen}")
     type_in(p, "\rpoweroff\r")
     p.communicate(timeout=LIMIT_S)
     check(c.run("top", "v1", "--once", "--node", "A").returncode == 3, "of a VM that has ended there is nothing to see")
