@@ -59,7 +59,8 @@ static int outfit_open_disk(struct outfit *o, unsigned i)
 {
 	const struct gear_disk *g = &o->c.gear->disk[i];
 	struct virtio_blk_config c = {.plane = o->plane, .device = OUTFIT_DISKS + i, .self = o->c.plane.self, .disk_node = o->c.disk_node[i], .bytes = g->bytes,
-		.block_bytes = g->block_bytes, .optimal_bytes = g->optimal_bytes, .readonly = g->readonly, .discards = g->discards, .writes_back = g->writes_back};
+		.block_bytes = g->block_bytes, .optimal_bytes = g->optimal_bytes, .readonly = g->readonly, .discards = g->discards, .writes_back = g->writes_back,
+		.alone = o->c.alone};
 	struct virtio_dev dev;
 	int err;
 

@@ -17,6 +17,7 @@ struct outfit_config {
 	/* For the balloon (dev/virtio_balloon.h); NULL: there is none, on any node. */
 	int (*free_pages)(void *user, struct pager_discard *d);
 	void *free_user;
+	bool alone; /* the VM has one node */
 	unsigned vcpus;
 	const node_t *vcpu_node; /* of each; read during open */
 	const struct gear *gear; /* its disks and network cards become devices, in their order; read during open; may be NULL: none */

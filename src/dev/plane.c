@@ -14,6 +14,7 @@ struct queue {
 	node_t node;
 	struct vqueue server; /* where node is this one */
 	_Atomic uint64_t bell;
+	uint64_t armed;       /* what KVM listens for, 0: nothing; of who wires */
 	pthread_mutex_t lock; /* guards wire */
 	struct plane_wire wire;
 };
@@ -217,12 +218,26 @@ bool plane_stop(struct plane *p, unsigned device, unsigned queue)
 	return false;
 }
 
+/* Let KVM ring the server's worker. Rings that are no more for it, or were lost in between, do not matter: a start looks at the ring, and a bell that is no
+ * bell any more rings for nothing. */
+static void queue_arm(struct queue *q, uint64_t bell)
+{
+	struct plane_config *c = &q->device->plane->c;
+
+	if (!c->doorbell || q->armed == bell)
+		return;
+	if (q->armed && c->doorbell(c->user, q->armed, q->server.worker.bell, false))
+		log_warn("plane: KVM keeps a doorbell at 0x%llx", (unsigned long long)q->armed);
+	q->armed = bell && c->doorbell(c->user, bell, q->server.worker.bell, true) == 0 ? bell : 0;
+}
+
 static void queue_wire(struct queue *q, const struct plane_wire *w)
 {
 	pthread_mutex_lock(&q->lock);
 	q->wire = *w;
 	pthread_mutex_unlock(&q->lock);
 	atomic_store(&q->bell, w->bell);
+	queue_arm(q, w->bell);
 }
 
 void plane_wire(struct plane *p, unsigned device, unsigned queue, const struct plane_wire *w)
@@ -384,7 +399,7 @@ void plane_stats(struct plane *p, struct plane_stats *to)
 {
 	*to = (struct plane_stats){.bells = atomic_load(&p->bells), .sent = atomic_load(&p->sent), .raised = atomic_load(&p->raised)};
 	for (unsigned i = 0; i < p->here; i++)
-		to->waits += atomic_load(&p->served[i]->server.waits);
+		to->waits += atomic_load(&p->served[i]->server.waits), to->bells += atomic_load(&p->served[i]->server.worker.rung_outside);
 }
 
 bool plane_queue_stats(struct plane *p, unsigned device, unsigned queue, struct plane_queue_stats *to)

@@ -21,6 +21,9 @@ struct plane_config {
 	void (*msi)(void *user, uint64_t address, uint32_t data);
 	/* Send a frame to another node's plane: on the io stream when bulk, else on the bus stream. -errno: it is gone. May be NULL on a single node. */
 	int (*send)(void *user, node_t to, bool bulk, const uint8_t *frame, size_t bytes);
+	/* KVM is to count writes to this address in the eventfd fd instead of leaving the guest (on), or no longer. -errno: it does not, and plane_bell is
+	 * called. May take as long as a vCPU waits for a page. May be NULL: always so. */
+	int (*doorbell)(void *user, uint64_t addr, int fd, bool on);
 	void *user;
 };
 
@@ -42,7 +45,7 @@ struct plane_wire {
 };
 
 struct plane_stats {
-	uint64_t bells;   /* doorbells recognised on the vCPU's own node */
+	uint64_t bells;   /* doorbells recognised on the vCPU's own node, by KVM or plane_bell */
 	uint64_t sent;    /* interrupts sent by the queue's server */
 	uint64_t raised;  /* interrupts handed to the function */
 	uint64_t waits;   /* times that a server waited for memory */
@@ -78,7 +81,7 @@ int plane_send(struct plane *p, node_t to, const uint8_t *frame, size_t bytes) M
 /* For devices, on the devices' node, no lock of theirs held: what config_read shows has changed. */
 void plane_changed(struct plane *p, unsigned device);
 
-/* A vCPU of this node writes there: true when that was the doorbell of a queue served here, which has been rung. */
+/* A vCPU of this node writes there, and KVM did not know what that means: true when that was the doorbell of a queue served here, which has been rung. */
 bool plane_bell(struct plane *p, uint64_t addr);
 
 /* A message of queue_* from another node's plane; or one of a device, whose first field is u8 device. -EBADMSG, -EPROTO: no correct node sends this. */

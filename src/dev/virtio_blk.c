@@ -56,9 +56,10 @@ struct piece {
 	uint8_t status;
 	struct request *of;
 	uint64_t at, bytes; /* of the request's range */
-	uint8_t *data;      /* of reads and writes; BLK_PIECE_BYTES while not FREE */
+	uint8_t *data;      /* of reads and writes; while not FREE; NULL when iov is guest memory */
 	struct disk_request disk;
-	struct iovec iov;
+	unsigned iovs;
+	struct iovec iov[BLK_QUEUE_SIZE];
 };
 
 struct blk_queue {
@@ -154,8 +155,11 @@ static int piece_submit(struct piece *p, uint64_t offset)
 {
 	const struct request *r = p->of;
 
-	p->iov = (struct iovec){p->data, p->bytes};
-	p->disk = (struct disk_request){.op = r->op, .unmap = r->unmap, .offset = offset, .bytes = p->bytes, .iov = &p->iov, .iovs = op_has_data(r->op),
+	if (p->data) {
+		p->iov[0] = (struct iovec){p->data, p->bytes};
+		p->iovs = 1;
+	}
+	p->disk = (struct disk_request){.op = r->op, .unmap = r->unmap, .offset = offset, .bytes = p->bytes, .iov = p->iov, .iovs = op_has_data(r->op) ? p->iovs : 0,
 		.done = piece_done, .user = p};
 	return blk_submit(p->b, &p->disk);
 }
@@ -433,19 +437,33 @@ static struct piece *queue_free_piece(struct blk_queue *q)
 	return found;
 }
 
+/* The disk may have the guest's own memory: p is as long as it can be then. */
+static bool piece_map(const struct turn *t, const struct request *r, struct piece *p)
+{
+	bool reads = r->op == DISK_READ;
+	uint64_t bytes = p->bytes < BLK_DIRECT_BYTES ? p->bytes : BLK_DIRECT_BYTES;
+
+	if (!t->b->c.disk || !(reads || t->b->c.alone))
+		return false;
+	p->iovs = virtq_map(t->vq, &r->chain, reads, reads ? p->at : p->at + sizeof(struct head), bytes, p->iov, ARRAY_LEN(p->iov));
+	if (p->iovs)
+		p->bytes = bytes;
+	return p->iovs > 0;
+}
+
 /* Issue the next piece of r through p. -EPROTO: its buffers are no memory; -ECANCELED: not now. */
 static int request_issue(struct turn *t, struct request *r, struct piece *p)
 {
 	p->of = r;
 	p->at = r->next;
 	p->bytes = r->bytes - r->next;
-	if (op_has_data(r->op)) {
+	if (op_has_data(r->op) && !piece_map(t, r, p)) {
 		p->bytes = p->bytes < BLK_PIECE_BYTES ? p->bytes : BLK_PIECE_BYTES;
-		p->data = malloc(BLK_PIECE_BYTES);
+		p->data = malloc(p->bytes);
 		if (!p->data)
 			return -ENOMEM;
 	}
-	if (r->op == DISK_WRITE && virtq_read(t->vq, &r->chain, sizeof(struct head) + p->at, p->data, p->bytes)) {
+	if (r->op == DISK_WRITE && p->data && virtq_read(t->vq, &r->chain, sizeof(struct head) + p->at, p->data, p->bytes)) {
 		piece_free(p);
 		return -EPROTO;
 	}
@@ -481,7 +499,7 @@ static int piece_collect(struct turn *t, struct piece *p)
 
 	if (p->status != STATUS_OK)
 		r->status = p->status;
-	else if (r->op == DISK_READ && virtq_write(t->vq, &r->chain, p->at, p->data, p->bytes))
+	else if (r->op == DISK_READ && p->data && virtq_write(t->vq, &r->chain, p->at, p->data, p->bytes))
 		return -EPROTO;
 	if (--r->away == 0 && r->issued)
 		return request_complete(t, r, p);

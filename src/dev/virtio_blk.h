@@ -4,6 +4,8 @@
  *     guest's request --serve--> pieces of at most 32 KiB --(disk here)--> disk_submit ... done --> data to the guest, status, used ring
  *                                         \--(disk elsewhere)--> blk_request ... blk_done --/
  *
+ * Where the disk is here, it reads straight into the guest's memory, in pieces of up to 1 MiB. It writes straight from there only where the VM has no other node:
+ * memory of another node that does not come because that is lost would go to the disk as zeroes; what is copied first is looked at again (vqueue_hush).
  * A queue has at most BLK_PIECES pieces under way, each in a slot of its own; the disk's node refuses a slot that is taken, so that what a peer can make it hold is
  * bounded. Pieces run in any order. A flush is one piece, submitted after every write that the driver has seen completed on any queue has ended in the one disk,
  * so it covers them (D2 in dev/disk.h). A driver that does not know of flushes gets each write flushed before it is told.
@@ -17,7 +19,7 @@
 #include "dev/disk.h"
 #include "dev/plane.h"
 
-enum { BLK_PIECES = 16, BLK_PIECE_BYTES = 32 * 1024, BLK_ID_BYTES = 20, BLK_QUEUE_SIZE = 128 };
+enum { BLK_PIECES = 16, BLK_PIECE_BYTES = 32 * 1024, BLK_DIRECT_BYTES = 1 << 20, BLK_ID_BYTES = 20, BLK_QUEUE_SIZE = 128 };
 
 struct virtio_blk_config {
 	struct plane *plane;
@@ -28,6 +30,7 @@ struct virtio_blk_config {
 	uint64_t bytes;
 	uint32_t block_bytes, optimal_bytes;
 	bool readonly, discards, writes_back;
+	bool alone; /* the VM has one node */
 	char id[BLK_ID_BYTES + 1];
 	unsigned queues;
 	node_t queue_node[VIRTIO_QUEUES_MAX];

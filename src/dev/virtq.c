@@ -238,3 +238,26 @@ int virtq_write(struct virtq *q, const struct virtq_chain *chain, uint64_t offse
 	/* ram_write only reads 'from'; the cast lets one loop serve both ways. */
 	return virtq_copy(q, chain->seg + chain->readable, chain->segs - chain->readable, offset, (uint8_t *)(uintptr_t)from, bytes, true);
 }
+
+unsigned virtq_map(const struct virtq *q, const struct virtq_chain *chain, bool writable, uint64_t offset, uint64_t bytes, struct iovec *iov, unsigned most)
+{
+	unsigned i = writable ? chain->readable : 0, end = writable ? chain->segs : chain->readable, n = 0;
+
+	for (; i < end && bytes; i++) {
+		uint64_t here = chain->seg[i].bytes;
+		void *at;
+
+		if (offset >= here) {
+			offset -= here;
+			continue;
+		}
+		here = here - offset < bytes ? here - offset : bytes;
+		at = n < most ? ram_at(q->ram, (gpa_t){chain->seg[i].at.v + offset}, here) : NULL;
+		if (!at)
+			return 0;
+		iov[n++] = (struct iovec){at, here};
+		bytes -= here;
+		offset = 0;
+	}
+	return bytes ? 0 : n;
+}

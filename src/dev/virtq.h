@@ -10,6 +10,8 @@
 
 #include "mem/ram.h"
 
+#include <sys/uio.h>
+
 enum {
 	VIRTQ_SIZE_MAX = 256,
 	VIRTQ_SEGS_MAX = VIRTQ_SIZE_MAX, /* of one chain, indirect or not: no longer than the queue (2.7.5.3.1) */
@@ -71,5 +73,9 @@ bool virtq_listen(struct virtq *q);
  * broken then. */
 int virtq_read(struct virtq *q, const struct virtq_chain *chain, uint64_t offset, void *to, uint64_t bytes) MUST_CHECK;
 int virtq_write(struct virtq *q, const struct virtq_chain *chain, uint64_t offset, const void *from, uint64_t bytes) MUST_CHECK;
+
+/* Where these bytes of the readable or writable part lie in the guest view: the number of iov filled in; 0: they are more than 'most', or one crosses from a node's
+ * memory into another's, or is no RAM, which virtq_read and virtq_write deal with. */
+unsigned virtq_map(const struct virtq *q, const struct virtq_chain *chain, bool writable, uint64_t offset, uint64_t bytes, struct iovec *iov, unsigned most);
 
 #endif

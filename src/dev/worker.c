@@ -1,21 +1,25 @@
-/* One thread, one flag, one condition: what every device that touches guest memory needs. */
+/* One thread and one eventfd: what every device that touches guest memory needs. */
 #include "dev/worker.h"
 
+#include "base/ensure.h"
 #include "base/thread.h"
 
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static const uint64_t OURS = UINT64_C(1) << 32;
 
 /* Wait for a ring; false: time to end. */
 static bool worker_wait(struct worker *w)
 {
-	bool go;
+	uint64_t rings;
 
-	pthread_mutex_lock(&w->lock);
-	while (!w->rung && !w->stop)
-		pthread_cond_wait(&w->bell, &w->lock);
-	w->rung = false;
-	go = !w->stop;
-	pthread_mutex_unlock(&w->lock);
-	return go;
+	while (read(w->bell, &rings, sizeof rings) != sizeof rings)
+		ensure(errno == EINTR);
+	atomic_store(&w->rung, false); /* who finds it true until here wants what begins now */
+	atomic_fetch_add_explicit(&w->rung_outside, rings % OURS, memory_order_relaxed);
+	return !atomic_load(&w->stop);
 }
 
 static void *worker_main(void *arg)
@@ -32,16 +36,16 @@ int worker_open(struct worker *w, const char *name, void (*work)(void *dev), voi
 	sigset_t before;
 	int err;
 
-	*w = (struct worker){.work = work, .dev = dev, .open = true}; /* open before the thread, which may ring itself, reads it */
-	pthread_mutex_init(&w->lock, NULL);
-	pthread_cond_init(&w->bell, NULL);
+	*w = (struct worker){.bell = eventfd(0, EFD_CLOEXEC), .work = work, .dev = dev};
+	if (w->bell < 0)
+		return -errno;
+	w->open = true; /* before the thread, which may ring itself, reads it */
 	thread_block(&before, 0);
 	err = pthread_create(&w->thread, NULL, worker_main, w);
 	thread_unblock(&before);
 	if (err) {
-		pthread_cond_destroy(&w->bell);
-		pthread_mutex_destroy(&w->lock);
 		w->open = false;
+		close(w->bell);
 		return -err;
 	}
 	pthread_setname_np(w->thread, name);
@@ -50,28 +54,17 @@ int worker_open(struct worker *w, const char *name, void (*work)(void *dev), voi
 
 void worker_ring(struct worker *w)
 {
-	bool first;
-
-	if (!w->open)
-		return;
-	pthread_mutex_lock(&w->lock);
-	first = !w->rung;
-	w->rung = true;
-	pthread_mutex_unlock(&w->lock);
-	if (first)
-		pthread_cond_signal(&w->bell);
+	if (w->open && !atomic_exchange(&w->rung, true))
+		ensure(write(w->bell, &OURS, sizeof OURS) == sizeof OURS);
 }
 
 void worker_close(struct worker *w)
 {
 	if (!w->open)
 		return;
-	pthread_mutex_lock(&w->lock);
-	w->stop = true;
-	pthread_mutex_unlock(&w->lock);
-	pthread_cond_signal(&w->bell);
+	atomic_store(&w->stop, true);
+	ensure(write(w->bell, &OURS, sizeof OURS) == sizeof OURS);
 	pthread_join(w->thread, NULL);
-	pthread_cond_destroy(&w->bell);
-	pthread_mutex_destroy(&w->lock);
 	w->open = false;
+	close(w->bell);
 }

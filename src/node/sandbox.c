@@ -175,11 +175,11 @@ static const struct { int call; struct scmp_arg_cmp when; } allowed_when[] = {
 	{SCMP_SYS(fcntl), {1, SCMP_CMP_EQ, F_DUPFD_CLOEXEC, 0}},
 };
 
-/* Of a running machine: nothing that makes vCPUs, memory slots or devices, or switches abilities on. */
+/* Of a running machine: nothing that makes vCPUs, memory slots or devices, or switches abilities on. KVM_IOEVENTFD: doorbells move with their BARs. */
 static const unsigned long allowed_ioctls[] = {
 	KVM_RUN, KVM_SIGNAL_MSI, KVM_GET_REGS, KVM_SET_REGS, KVM_GET_SREGS, KVM_SET_SREGS, KVM_GET_MP_STATE, KVM_SET_MP_STATE, KVM_SET_GUEST_DEBUG,
 	KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS, KVM_GET_LAPIC, KVM_SET_LAPIC, KVM_GET_MSRS, KVM_SET_MSRS, KVM_GET_TSC_KHZ, KVM_GET_DEVICE_ATTR,
-	KVM_SET_DEVICE_ATTR, KVM_SET_GSI_ROUTING, UFFDIO_COPY, UFFDIO_ZEROPAGE, UFFDIO_WRITEPROTECT, UFFDIO_WAKE,
+	KVM_SET_DEVICE_ATTR, KVM_SET_GSI_ROUTING, KVM_IOEVENTFD, UFFDIO_COPY, UFFDIO_ZEROPAGE, UFFDIO_WRITEPROTECT, UFFDIO_WAKE,
 	TUNSETOFFLOAD, /* what a network card's link may leave to the guest */
 };
 

@@ -28,6 +28,7 @@
 #include "vm/rendezvous.h"
 #include "vm/trial.h"
 #include "vm/vcpu.h"
+#include "vm/wiring.h"
 
 enum { SLOT_PROXY_STUB = RAM_RANGES_MAX, VCPU_STACK_BYTES = 256 * 1024, MSI_ASSERT = 1 << 14 };
 
@@ -119,33 +120,21 @@ static void board_ended(void *user, enum board_end why)
 	machine_ended(user, ends[why].end, ends[why].text);
 }
 
-/* The destination may be a proxy: then KVM hands it to the proxy's thread, which sends it on. */
 static void board_msi(void *user, uint64_t address, uint32_t data)
 {
-	struct machine *m = user;
-	struct kvm_msi msi = {.address_lo = (uint32_t)address, .address_hi = (uint32_t)(address >> 32), .data = data};
-
-	if (ioctl(m->vm_fd, KVM_SIGNAL_MSI, &msi) < 0)
-		log_debug("an interrupt to 0x%llx was refused: %s", (unsigned long long)address, strerror(errno));
+	wiring_msi(((struct machine *)user)->vm_fd, address, data);
 }
 
-/* KVM needs routes only to know which vectors' EOIs to report, so level-triggered ones only; setting them is slow and mostly there are none. */
+static int plane_doorbell(void *user, uint64_t addr, int fd, bool on)
+{
+	return wiring_doorbell(((struct machine *)user)->vm_fd, addr, fd, on);
+}
+
 static void board_routes(void *user, const struct ioapic_route route[IOAPIC_PINS])
 {
-	enum { LEVEL = 1 << 15 };
-	union { struct kvm_irq_routing head; uint8_t room[sizeof(struct kvm_irq_routing) + IOAPIC_PINS * sizeof(struct kvm_irq_routing_entry)]; } table = {.room = {0}};
 	struct machine *m = user;
-	bool had = m->level_routes;
 
-	for (unsigned i = 0; i < IOAPIC_PINS; i++) {
-		if (!(route[i].data & LEVEL))
-			continue;
-		table.head.entries[table.head.nr++] = (struct kvm_irq_routing_entry){.gsi = i, .type = KVM_IRQ_ROUTING_MSI, .u.msi = {
-			.address_lo = (uint32_t)route[i].address, .address_hi = (uint32_t)(route[i].address >> 32), .data = route[i].data}};
-	}
-	m->level_routes = table.head.nr > 0;
-	if ((had || m->level_routes) && ioctl(m->vm_fd, KVM_SET_GSI_ROUTING, &table) < 0)
-		log_warn("KVM refused the routes of level-triggered interrupts: %s", strerror(errno));
+	m->level_routes = wiring_routes(m->vm_fd, route, m->level_routes);
 }
 
 /* vCPU exits. */
@@ -443,10 +432,11 @@ static int plane_out(void *user, node_t to, bool bulk, const uint8_t *frame, siz
 
 static int machine_open_devices(struct machine *m, struct failure *f)
 {
-	struct outfit_config o = {.plane = {.self = m->c.self, .devices = m->c.devices, .ram = m->c.ram, .msi = board_msi, .send = plane_out, .user = m},
+	struct outfit_config o = {.plane = {.self = m->c.self, .devices = m->c.devices, .ram = m->c.ram, .msi = board_msi, .send = plane_out,
+			.doorbell = plane_doorbell, .user = m},
 		.free_pages = m->c.hooks.free_pages, .free_user = m->c.hooks.owner,
-		.vcpus = m->c.topology.vcpus, .vcpu_node = m->c.topology.vcpu_node, .gear = m->c.gear, .depot = m->c.depot, .disk_node = m->c.disk_node,
-		.nic_node = m->c.nic_node, .porch = m->c.porch};
+		.alone = m->c.topology.nodes == 1, .vcpus = m->c.topology.vcpus, .vcpu_node = m->c.topology.vcpu_node, .gear = m->c.gear, .depot = m->c.depot,
+		.disk_node = m->c.disk_node, .nic_node = m->c.nic_node, .porch = m->c.porch};
 	struct board_config b = {.msi = board_msi, .routes = board_routes, .output = board_console, .room = board_console_room, .end = board_ended, .user = m};
 	int err = outfit_open(&m->outfit, &o, f);
 

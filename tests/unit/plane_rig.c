@@ -5,6 +5,7 @@
 #include "dev/addrmap.h"
 #include "wire/codec.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,28 @@ static void no_reset(void *user)
 {
 }
 
+static int side_doorbell(void *user, uint64_t addr, int fd, bool on)
+{
+	unsigned n = user == &side[0] ? 0 : 1, i = 0;
+	struct plane_rig *r = side[n].r;
+
+	while (i < RIG_BELLS && (on ? r->armed[n][i].fd != 0 : r->armed[n][i].fd != fd || r->armed[n][i].addr != addr))
+		i++;
+	if (i == RIG_BELLS)
+		return on ? -ENOSPC : -ENOENT;
+	r->armed[n][i].addr = addr;
+	r->armed[n][i].fd = on ? fd : 0;
+	return 0;
+}
+
+int rig_armed(const struct plane_rig *r, unsigned node, uint64_t addr)
+{
+	for (unsigned i = 0; i < RIG_BELLS; i++)
+		if (r->armed[node][i].fd && r->armed[node][i].addr == addr)
+			return r->armed[node][i].fd;
+	return -1;
+}
+
 void rig_open_planes(struct plane_rig *r)
 {
 	memset(r, 0, sizeof *r);
@@ -57,7 +80,8 @@ void rig_open_planes(struct plane_rig *r)
 		side[n].r = r;
 		side[n].node.v = (uint8_t)n;
 		fixture_init(&r->f[n]);
-		ensure(plane_open(&r->plane[n], &(struct plane_config){.self = {(uint8_t)n}, .ram = &r->d.ram, .msi = side_msi, .send = side_send, .user = &side[n]}) == 0);
+		ensure(plane_open(&r->plane[n], &(struct plane_config){.self = {(uint8_t)n}, .ram = &r->d.ram, .msi = side_msi, .send = side_send,
+			.doorbell = side_doorbell, .user = &side[n]}) == 0);
 	}
 	ensure(pci_open(&r->pci, &(struct pci_config){.bus = r->f[0].bus, .ecam = ADDRMAP_ECAM, .window = ADDRMAP_PCI_MMIO, .window_bytes = ADDRMAP_PCI_MMIO_BYTES,
 		.reset = no_reset}) == 0);

@@ -5,7 +5,7 @@
 
 #include "tests/unit/virtio_driver.h"
 
-enum { RIG_BAR = (int)0xd0000000, RIG_NOTIFY = RIG_BAR + 0x3000, RIG_TABLE = (int)0xd0010000, RIG_FRAMES = 256, RIG_NODES = 2 };
+enum { RIG_BAR = (int)0xd0000000, RIG_NOTIFY = RIG_BAR + 0x3000, RIG_TABLE = (int)0xd0010000, RIG_FRAMES = 256, RIG_NODES = 2, RIG_BELLS = 8 };
 enum { RIG_STATUS = 20, RIG_DEVICE_FEATURES = 4, RIG_QUEUES = 18 }; /* offsets in the common configuration */
 
 struct rig_frame { uint8_t *at; size_t bytes; node_t from; bool bulk; };
@@ -21,6 +21,7 @@ struct plane_rig {
 	struct rig_frame frame[RIG_NODES][RIG_FRAMES]; /* for node i, not delivered yet */
 	unsigned frames[RIG_NODES], sent[RIG_NODES];   /* waiting; ever */
 	bool prompt; /* bulk frames are delivered at once, by the sender */
+	struct { uint64_t addr; int fd; } armed[RIG_NODES][RIG_BELLS]; /* what each node's KVM listens for; fd 0: free */
 };
 
 /* Planes first, then the devices are added by the test, then the function. */
@@ -29,6 +30,9 @@ void rig_add(struct plane_rig *r, const struct virtio_dev dev[RIG_NODES], const 
 void rig_open_function(struct plane_rig *r);
 void rig_halt(struct plane_rig *r);
 void rig_close(struct plane_rig *r);
+
+/* The eventfd that this node's KVM counts writes to that address in; -1: it does not. */
+int rig_armed(const struct plane_rig *r, unsigned node, uint64_t addr);
 
 /* Deliver the next frame that waits for that node: its id, 0: none, or -errno as its plane judged. */
 int rig_deliver(struct plane_rig *r, unsigned node);
