@@ -43,9 +43,9 @@ static int rng_serve(void *dev, unsigned queue, struct virtq *q, uint64_t featur
 		n = rng_fill(q, &chain, stop);
 		if (n < 0)
 			return n;
+		virtq_push(q, &chain, (uint32_t)n); /* also when a stop has cut it short: nobody else knows of it */
 		if (atomic_load(stop))
 			return VIRTIO_DRAINED;
-		virtq_push(q, &chain, (uint32_t)n);
 	}
 	return VIRTIO_MORE;
 }
