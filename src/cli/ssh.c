@@ -42,7 +42,8 @@ static int find_forward(const struct options *vm, struct place *p, struct failur
 				continue;
 			p->port = w->host;
 			snprintf(p->node, sizeof p->node, "%s", nic->node);
-			snprintf(p->address, sizeof p->address, "%s", w->address);
+			if (strncmp(w->address, "0.", 2) != 0) /* all addresses of the node: the one that others reach will do */
+				snprintf(p->address, sizeof p->address, "%s", w->address);
 			return 0;
 		}
 	}
@@ -83,20 +84,24 @@ static void address_only(const char *text, char to[ADDR_TEXT_BYTES])
 		snprintf(to, ADDR_TEXT_BYTES, "%.*s", (int)(end - text) - (six ? 2 : 0), text + six);
 }
 
-/* The address of a node: the one at which others reach it, without the port; of this host's own, the loopback. */
+/* The address of a node, where the port is passed on from all of them: the one at which others reach it, without the port; of this host's own, the loopback. */
 static int find_node(const struct options *o, struct place *p, struct failure *f)
 {
 	char here[NAME_BYTES];
 	struct snapshot s;
+	bool given = *p->address;
 	int err = snapshot_ask(&s, o, here, f);
 
 	if (!err && s.vms == 1 && !*p->node)
 		snprintf(p->node, sizeof p->node, "%s", s.vm[0].coordinator.s);
 	for (unsigned k = 0; !err && k < s.parts; k++)
-		if (strcmp(s.part[k].node.s, p->node) == 0 && !*p->address)
+		if (strcmp(s.part[k].node.s, p->node) == 0 && !given)
 			address_only(s.part[k].address.s, p->address);
-	if (!err && (!*p->address || strcmp(p->node, here) == 0))
+	if (!err && !given && (!*p->address || strcmp(p->node, here) == 0))
 		snprintf(p->address, sizeof p->address, "127.0.0.1");
+	if (!err && given && strcmp(p->node, here) != 0 && strncmp(p->address, "127.", 4) == 0)
+		err = failure_set(f, -EHOSTUNREACH, "ask there, or start the VM with an address that others reach: forward=tcp:ADDRESS:PORT:22",
+		                  "the VM's port 22 is passed on from node %s's %s, which only that node reaches", p->node, p->address);
 	snapshot_fini(&s);
 	return err;
 }

@@ -304,8 +304,8 @@ def ssh_finds_the_guest(c):
     done = c.run("ssh", "v2", "--node", "A", "--json")
     check(done.returncode == 3 and "error" in json.loads(done.stdout), "no such VM")
     c.ok("kill", "v1", "--node", "A")
-    for where, words in (("A", "127.0.0.1"), ("B", "127.0.0.1")): # all nodes are on this host
-        done = c.run(*RUN, "--name", "v1", "--place", "A:1,B:1", "--net", f"user,node={where},forward=udp:{port}:22,forward=tcp:{port}:22")
+    for where, given, words in (("A", "", "127.0.0.1"), ("B", "", "127.0.0.1"), ("B", "0.0.0.0:", "127.0.0.1"), ("A", "127.0.0.2:", "127.0.0.2")): # all nodes are on this host
+        done = c.run(*RUN, "--name", "v1", "--place", "A:1,B:1", "--net", f"user,node={where},forward=udp:{port}:22,forward=tcp:{given}{port}:22")
         if "passt" in done.stderr:
             raise Skipped(done.stderr.strip())
         check(done.returncode == 0, done.stderr)
@@ -313,6 +313,9 @@ def ssh_finds_the_guest(c):
         check(done.returncode == 7, f"its exit status is ours: {done.returncode} {done.stderr}")
         check(done.stdout.split() == ["-p", str(port), "-o", "HostKeyAlias=tessera-v1", "-o", "StrictHostKeyChecking=accept-new", f"root@{words}", "uname", "-r"],
               f"how ssh was called: {done.stdout}")
+        if given == "127.0.0.2:":
+            done = c.run("ssh", "v1", "--node", "B")
+            check(done.returncode not in (0, 7) and "node A's 127.0.0.2" in done.stderr, f"a loopback address of another node: {done.returncode} {done.stderr}")
         c.ok("kill", "v1", "--node", "A")
 
 
