@@ -110,7 +110,7 @@ static const struct verb_spec verbs[VERBS] = {
 	[VERB_BALLOON] = {"balloon", "VM [SIZE]", "show or set the memory that a guest does with",
 		"Asks the guest to do with SIZE of the memory that the VM was started with, and gives what it does without back to the nodes; without SIZE only shows what is "
 		"asked for and what the guest has now. The guest's balloon driver does it, in its own time and as far as it can: it takes memory back rather than run out "
-		"of it. After a reset the guest has all its memory again."},
+		"of it. It holds until it is asked for something else, also when the guest resets itself."},
 	[VERB_CONSOLE] = {"console", "VM", "attach to a VM's console", "Shows the console's last 64 KiB and what follows, and passes keys. Detach with ^]. "
 		"Several clients may be attached."},
 	[VERB_SSH] = {"ssh", "VM", "log in to a VM", "Starts this host's ssh program, at the first port that --net user,forward=tcp:PORT:22 passes on to the VM. What "

@@ -409,6 +409,7 @@ static void on_balloon(struct ask *a, const uint8_t *body, size_t bytes)
 		answer_error(a, &f);
 		return;
 	}
+	vm->balloon = in.memory;
 	(void)DAEMON_SEND(a->daemon, a->daemon->name, part_balloon, .vm_id = vm->id, .memory = in.memory);
 	answer_end(a);
 }

@@ -148,6 +148,8 @@ void birth_done(struct vm *vm)
 		free(vm->part[k].cpuid);
 		vm->part[k].cpuid = NULL;
 	}
+	if (vm->balloon)
+		(void)DAEMON_SEND(vm->daemon, vm->daemon->name, part_balloon, .vm_id = vm->id, .memory = vm->balloon);
 	log_info("%s runs on %u node%s", vm->name, vm->parts, vm->parts == 1 ? "" : "s");
 	vms_tell(vm);
 	asks_vm_born(vm);

@@ -55,6 +55,7 @@ struct vm {
 	struct failure failure;  /* of its birth */
 	struct backlog console[CONTROL_CONSOLES];
 	unsigned resets, quick_resets; /* quick: in a row */
+	uint64_t balloon;            /* what its guest was last asked to do with; 0: nothing was asked */
 	uint64_t booted_ms;
 	bool unwanted;           /* somebody has asked for its end: it is not started again */
 	bool let_go;             /* what its parts kept for another start (parts.h) has been asked back */
