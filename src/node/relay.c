@@ -9,7 +9,7 @@
 #include "node/dial.h"
 #include "wire/control.h"
 
-enum { RELAY_PATIENCE_MS = 5000 };
+enum { RELAY_PATIENCE_MS = 5000, EARLY_MAX = 64 * 1024 };
 
 struct relay {
 	struct relay *next;
@@ -20,6 +20,8 @@ struct relay {
 	unsigned id;
 	uint8_t *body;
 	size_t bytes;
+	uint8_t *early;   /* frames that the client sent meanwhile: keys, the size of its terminal */
+	size_t early_bytes;
 };
 
 static void forget(struct relay *r)
@@ -32,6 +34,7 @@ static void forget(struct relay *r)
 	if (r->dial.busy)
 		dial_stop(&r->dial);
 	free(r->body);
+	free(r->early);
 	free(r);
 }
 
@@ -56,6 +59,8 @@ static void far_frame(void *owner, struct channel *c, unsigned id, const uint8_t
 		return;
 	}
 	channel_pass(c, r->id, r->body, r->bytes);
+	if (r->early_bytes)
+		channel_send(c, r->early, r->early_bytes);
 	forget(r);
 	channel_splice(client, c);
 }
@@ -68,9 +73,24 @@ static void far_closed(void *owner, struct channel *c, int err)
 	fail(r, err ? err : -ECONNRESET);
 }
 
+/* A client may speak before it is answered. What is too much is dropped, as a guest's slow console does. */
 static void client_frame(void *owner, struct channel *c, unsigned id, const uint8_t *body, size_t bytes)
 {
-	/* a client that speaks before it is answered; keys typed in the first milliseconds */
+	uint8_t frame[WIRE_FRAME_MAX], *more;
+	struct wire_out o = wire_begin(frame, sizeof frame);
+	struct relay *r = owner;
+	size_t whole;
+
+	if (bytes)
+		memcpy(o.at, body, bytes);
+	o.at += bytes;
+	whole = wire_end(&o, frame, (uint16_t)id);
+	more = r->early_bytes + whole <= EARLY_MAX ? realloc(r->early, r->early_bytes + whole) : NULL;
+	if (!more)
+		return;
+	memcpy(more + r->early_bytes, frame, whole);
+	r->early = more;
+	r->early_bytes += whole;
 }
 
 static void client_closed(void *owner, struct channel *c, int err)

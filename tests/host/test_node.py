@@ -275,6 +275,17 @@ def json_twins(c):
     check(said("console", "v1")["end"]["reason"] == "power-off", "the console of what has ended")
 
 
+def early_words(c):
+    """What a client says before its daemon has reached the coordinator's is not lost: keys, or the size of its terminal."""
+    c.up("A", "B")
+    for _ in range(8):
+        c.ok("run", "--fake", "--name", "v1", "--place", "A:1:8M,B:1:8M", "--detach", "--node", "B")
+        p = c.client("console", "v1", "--node", "A")
+        type_in(p, "poweroff\r")
+        p.communicate(timeout=LIMIT_S)
+        check(p.returncode == 0, f"it ended with {p.returncode}")
+
+
 def stats_side_by_side(c):
     """Each client gets the whole of an answer, though another one's is under way when it asks."""
     c.up("A")
@@ -837,7 +848,7 @@ def doctor(c):
 
 
 TESTS = {f.__name__: f for f in (join, join_waits, same_name, other_version, run_and_end, run_again_at_once, ended_before, foreground, console, detach_key,
-                                 client_signals, refusals, placed_elsewhere, json_twins, stats_side_by_side, balloon, top, name_taken, name_raced, sixteen_nodes, births_that_fail,
+                                 client_signals, refusals, placed_elsewhere, json_twins, early_words, stats_side_by_side, balloon, top, name_taken, name_raced, sixteen_nodes, births_that_fail,
                                  daemon_dies_in_birth, birth_killed, fragment_stopped, fragment_killed, node_error, resets, real_resets, resets_that_end, sandboxed, no_sandbox, causes_at_once, daemon_restarts, vm_files, vm_ends_without_daemon,
                                  daemon_stopped, stop_and_kill, quit_verb, garbage, doctor)}
 
