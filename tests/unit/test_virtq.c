@@ -308,6 +308,34 @@ TEST(virtq_indirect_only_when_negotiated)
 	driver_fini(&d);
 }
 
+/* Where the data lies, for who reads and writes it without us; or nothing, where it is not all at hand. */
+TEST(virtq_says_where_data_lies)
+{
+	struct iovec iov[4];
+	struct driver d;
+	struct virtq q;
+
+	open_queue(&d, &q, 8, false);
+	driver_desc(&d, DRIVER_DESC, 0, DRIVER_DATA, 16, DRIVER_NEXT, 1);
+	driver_desc(&d, DRIVER_DESC, 1, DRIVER_DATA + 0x100, 100, DRIVER_NEXT, 2);
+	driver_desc(&d, DRIVER_DESC, 2, DRIVER_DATA + 0x200, 50, DRIVER_NEXT | DRIVER_WRITE, 3);
+	driver_desc(&d, DRIVER_DESC, 3, DRIVER_RAM - 8, 16, DRIVER_WRITE, 0);
+	driver_offer(&d, 0);
+	CHECK_EQ(virtq_pop(&q, &chain), 1);
+	CHECK_EQ(virtq_map(&q, &chain, false, 16, 100, iov, 4), 1);
+	CHECK(iov[0].iov_base == driver_at(&d, DRIVER_DATA + 0x100) && iov[0].iov_len == 100);
+	CHECK_EQ(virtq_map(&q, &chain, false, 10, 8, iov, 4), 2);
+	CHECK(iov[0].iov_base == driver_at(&d, DRIVER_DATA + 10) && iov[0].iov_len == 6 && iov[1].iov_base == driver_at(&d, DRIVER_DATA + 0x100) && iov[1].iov_len == 2);
+	CHECK_EQ(virtq_map(&q, &chain, false, 10, 8, iov, 1), 0);   /* no room */
+	CHECK_EQ(virtq_map(&q, &chain, false, 10, 107, iov, 4), 0); /* the readable part ends before */
+	CHECK_EQ(virtq_map(&q, &chain, true, 4, 46, iov, 4), 1);
+	CHECK(iov[0].iov_base == driver_at(&d, DRIVER_DATA + 0x204) && iov[0].iov_len == 46);
+	CHECK_EQ(virtq_map(&q, &chain, true, 4, 54, iov, 4), 2);
+	CHECK_EQ(virtq_map(&q, &chain, true, 4, 55, iov, 4), 0); /* RAM ends before */
+	CHECK(!q.broken);
+	driver_fini(&d);
+}
+
 TEST(virtq_data_outside_ram_breaks_the_queue)
 {
 	struct driver d;
