@@ -168,6 +168,7 @@ def parse():
     p.add_argument("--mips", type=int, default=2000, metavar="N", help="lemp: million instructions a second of a simulated CPU (default 2000)")
     p.add_argument("--svg", metavar="FILE", help="lemp: where to draw the curve (default lemp.svg in the build directory)")
     p.add_argument("--scale", type=int, default=100, metavar="PERCENT", help="disk: shorter or longer runs (default 100)")
+    p.add_argument("--in-memory", action="store_true", help="disk: on two nodes also on a disk in memory")
     p.add_argument("--sim", choices=["bochs", "tcg", "host"], help="as in ./lab")
     p.add_argument("--timeout", type=float, default=1800, metavar="SECONDS", help="for each set of VMs (default 1800)")
     p.add_argument("--build", default=os.path.join(TREE, "build"), metavar="DIR", help="build directory (default build)")

@@ -1,8 +1,9 @@
-"""./bench disk: Debian's fio in guests of the lab, on two raw disks of node A: a file in memory (tmpfs, through the page cache), so that nothing but the way there
-is measured, and a block device that takes 80 us, as an SSD does (the kernel's null_blk; cache=none).
+"""./bench disk: Debian's fio in guests of the lab, on raw disks of node A.
 
-1. Two nodes, one vCPU each: from the vCPU that has the disk on its node, then from the other.
-2. One node, one vCPU: Tessera, then QEMU's virtio-blk-pci (q35, no iothread object, threads: as it is by default), same kernel, initrd, disks and cache modes.
+1. Two nodes, one vCPU each: from the vCPU that has the disk on its node, then from the other. The disk is a block device that takes 80 us, as an SSD does (the
+   kernel's null_blk; cache=none).
+2. One node, one vCPU: Tessera, then QEMU's virtio-blk-pci (q35, no iothread object, threads: as it is by default), same kernel, initrd, file and cache mode.
+   The disk is a file in memory (tmpfs, through the page cache), so that nothing but the way there is measured. With --in-memory also in 1.
 Each node has two CPUs: hosts have more than their guests use. Times are those of the simulated machine (doc/lab.md)."""
 
 import os
@@ -19,11 +20,10 @@ import report  # noqa: E402
 
 DISK_MIB, MEMORY_MIB = 64, 160
 # Name, rw, block size in KiB, ms to run; before that WARM_MS that do not count, in which a process that has just begun gets its memory.
-WORK = [("4k random read", "randread", 4, 30), ("4k random write", "randwrite", 4, 30), ("1M sequential read", "read", 1024, 50), ("1M sequential write", "write", 1024, 50)]
-WARM_MS = 20
+WORK = [("4k random read", "randread", 4, 20), ("4k random write", "randwrite", 4, 20), ("1M sequential read", "read", 1024, 40), ("1M sequential write", "write", 1024, 40)]
+WARM_MS = 12
 DEPTHS = (1, 16)
-DISKS = (("ssd", "vdb"), ("memory", "vda"))
-JOBS = [(title, disk, rw, depth, size) for disk, _ in DISKS for title, rw, size, _ in WORK for depth in DEPTHS]
+DEVICES = {"ssd": "vdb", "memory": "vda"}
 SIZE = {rw: kib for _, rw, kib, _ in WORK}
 GLOBAL = f"""[global]
 size={DISK_MIB}M
@@ -40,30 +40,32 @@ ALSO = "console=ttyS0 panic=-1 clocksource=tsc tsc=reliable no-kvmclock nowatchd
 KINDS = ("read", "write", "upgrade")
 
 
-def job_file(path, place, cpu, scale):
+def jobs(disks):
+    return [(title, disk, rw, depth, size, ms) for disk in disks for title, rw, size, ms in WORK for depth in DEPTHS]
+
+
+def job_file(path, place, cpu, disks, scale):
     with open(path, "w", encoding="ascii") as f:
         f.write(GLOBAL + f"cpus_allowed={cpu}\n")
         f.write(f"[{place}.start]\nfilename=/dev/vda\nexec_prerun=/job mark {place}.start\nrw=randread\nbs=4k\nnumber_ios=1\n")
-        for disk, device in DISKS:
-            for _, rw, size, ms in WORK:
-                for depth in DEPTHS:
-                    name = f"{place}.{disk}.{rw}.{depth}"
-                    f.write(f"[{name}]\nfilename=/dev/{device}\nexec_prerun=/job mark {name}\nrw={rw}\nbs={size}k\niodepth={depth}\n"
-                            f"time_based\nramp_time={WARM_MS}ms\nruntime={ms * scale // 100}ms\n")
+        for _, disk, rw, depth, size, ms in jobs(disks):
+            name = f"{place}.{disk}.{rw}.{depth}"
+            f.write(f"[{name}]\nfilename=/dev/{DEVICES[disk]}\nexec_prerun=/job mark {name}\nrw={rw}\nbs={size}k\niodepth={depth}\n"
+                    f"time_based\nramp_time={WARM_MS}ms\nruntime={ms * scale // 100}ms\n")
 
 
-def make_initrds(folder, options):
+def make_initrds(folder, disks, options):
     """initrd.two has jobs for both vCPUs, initrd.one for one."""
     lib = os.path.join(folder, "lib")
     os.makedirs(lib)
     fio = subprocess.run([os.path.join(TREE, "tools/lab/guest-fio"), lib], stdout=subprocess.PIPE, text=True, check=False)
     if fio.returncode:
         raise demo.Failed("tools/lab/guest-fio: no fio for the guest")
-    job_file(os.path.join(folder, "near.fio"), "near", 0, options.scale)
-    job_file(os.path.join(folder, "far.fio"), "far", 1, options.scale)
     for name, places in (("one", ["near"]), ("two", ["near", "far"])):
-        packed = os.path.join(folder, "packed")
-        files = [w for p in places for w in ("--add", f"{folder}/{p}.fio:{p}.fio")]
+        packed, files = os.path.join(folder, "packed"), []
+        for cpu, place in enumerate(places):
+            job_file(f"{folder}/{name}.{place}", place, cpu, disks[name], options.scale)
+            files += ["--add", f"{folder}/{name}.{place}:{place}.fio"]
         subprocess.run([os.path.join(TREE, "tools/lab/guest-initrd"), "-o", packed, "--job", os.path.join(HERE, "disk-job"), *files, *fio.stdout.split()], check=True)
         with open(os.path.join(folder, "initrd." + name), "wb") as out:  # unpacking is simulated too
             subprocess.run(["gzip", "-dc", packed], stdout=out, check=True)
@@ -96,7 +98,7 @@ def run_lab(options, progress, folder, nodes, script, more=()):
 class Disk(report.Run):
     """What one VM did."""
 
-    def __init__(self, folder, places):
+    def __init__(self, folder, places, disks):
         super().__init__(folder)
         self.rate = {}  # job -> KiB a second, by its mean latency
         for name, error, *numbers in self.all("fio"):
@@ -108,7 +110,8 @@ class Disk(report.Run):
                 continue
             _, _, rw, depth = name.split(".")
             self.rate[name] = SIZE[rw] * int(depth) * 1e6 / (read_us + write_us)
-        missing = [j for p in places for j in (f"{p}.{disk}.{rw}.{depth}" for _, disk, rw, depth, _ in JOBS) if j not in self.rate]
+        self.jobs = jobs(disks)
+        missing = [j for p in places for j in (f"{p}.{disk}.{rw}.{depth}" for _, disk, rw, depth, *_ in self.jobs) if j not in self.rate]
         if missing or self.status:
             raise demo.Failed(f"{folder}: fio did not do {missing}; the VM ended with {self.status}: {self.all('wrong')[:5]}")
 
@@ -124,7 +127,7 @@ def text_rate(kib, size):
 def compare(figure, where, better, worse, target):
     """Figures of 'worse' over 'better', each (run, place, word)."""
     (a, a_place, a_word), (b, b_place, b_word) = better, worse
-    for title, disk, rw, depth, size in JOBS:
+    for title, disk, rw, depth, size, _ in a.jobs:
         x, y = (run.rate[f"{place}.{disk}.{rw}.{depth}"] for run, place in ((a, a_place), (b, b_place)))
         yield figure("disk", f"{title}, depth {depth}, {disk}: {where}", y / x, "x", target, f"{text_rate(y, size)} {b_word}, {text_rate(x, size)} {a_word}")
 
@@ -134,7 +137,7 @@ def counters(figure, run, places):
     for place in places:
         started = run.during(f"{place}.start", *(f"fault.{k}.count" for k in KINDS))
         yield figure("disk", f"  {place}: remote faults of starting a job", started)
-        for title, disk, rw, depth, _ in JOBS:
+        for title, disk, rw, depth, *_ in run.jobs:
             job = f"{place}.{disk}.{rw}.{depth}"
             requests, away = (run.during(job, f"blk.0.{k}", f"blk.1.{k}") for k in ("requests", "pieces_away"))
             faults, interrupts = run.during(job, *(f"fault.{k}.count" for k in KINDS)), run.during(job, "queue.irqs", "queue.raised")
@@ -148,7 +151,8 @@ def measure(options, progress, figure):
     folder = os.path.join(options.build, "bench-disk")
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
-    make_initrds(folder, options)
+    disks = {"two": ["ssd", "memory"] if options.in_memory else ["ssd"], "one": ["memory"]}
+    make_initrds(folder, disks, options)
     node = os.path.join(TREE, "tools/demo/on-node")
     assets = demo.run_quietly(progress, "the guest's kernel", [os.path.join(TREE, "tools/lab/guest-assets")])[0]
     modules = [os.path.join(assets, "modules/kernel", m) for m in MODULES]
@@ -158,7 +162,7 @@ def measure(options, progress, figure):
     place = f"A:1:{MEMORY_MIB}M,B:1:{MEMORY_MIB}M"
     out = run_lab(options, progress, folder, 2, prepare + f"{node} two {folder}/initrd.two '{APPEND}' {place} --disk /run/disk,node=A "
                   "--disk /dev/nullb0,node=A,cache=none", shares)
-    two = Disk(os.path.join(out, "two"), ["near", "far"])
+    two = Disk(os.path.join(out, "two"), ["near", "far"], disks["two"])
     yield from compare(figure, "far over near", (two, "near", "near"), (two, "far", "far"), ">= 0.8")
     yield from counters(figure, two, ["near", "far"])
     progress.say("fio on one node, and in QEMU")
@@ -166,5 +170,5 @@ def measure(options, progress, figure):
     out = run_lab(options, progress, folder, 1, prepare + f"{node} one {folder}/initrd.one '{APPEND}' A:1:{MEMORY_MIB}M --disk /run/disk "
                   f"--disk /dev/nullb0,cache=none && {HERE}/qemu-node qemu {folder}/initrd.one '{ALSO} {APPEND}' /run/disk /dev/nullb0 {MEMORY_MIB}",
                   ["--with", "qemu-system-x86_64", *shares])
-    one, qemu = (Disk(os.path.join(out, name), ["near"]) for name in ("one", "qemu"))
+    one, qemu = (Disk(os.path.join(out, name), ["near"], disks["one"]) for name in ("one", "qemu"))
     yield from compare(figure, "Tessera over QEMU", (qemu, "near", "QEMU"), (one, "near", "Tessera"), ">= 0.9")
