@@ -174,6 +174,11 @@ bool disk_can_discard(const struct disk *d)
 	return d->can_discard && !d->config.readonly;
 }
 
+bool disk_waits_alone(const struct disk *d)
+{
+	return d->config.format == DISK_RAW; /* a thread for each; at NBD servers there is one for all */
+}
+
 bool disk_writes_back(const struct disk *d)
 {
 	return d->config.cache != DISK_WRITETHROUGH && !d->config.readonly;

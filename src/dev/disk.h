@@ -89,6 +89,7 @@ uint32_t disk_block_bytes(const struct disk *d);   /* smallest unit: 512, or wha
 uint32_t disk_optimal_bytes(const struct disk *d); /* what it likes best, a multiple of the former: 4096 where nothing is known */
 bool disk_readonly(const struct disk *d);
 bool disk_can_discard(const struct disk *d);       /* else DISCARD does nothing and succeeds */
+bool disk_waits_alone(const struct disk *d);       /* a request whose iov is memory that has to be waited for holds up no other */
 bool disk_writes_back(const struct disk *d);       /* a flush means something: the guest is to be told of a write cache */
 
 struct disk_counts {

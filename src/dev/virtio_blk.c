@@ -443,7 +443,7 @@ static bool piece_map(const struct turn *t, const struct request *r, struct piec
 	bool reads = r->op == DISK_READ;
 	uint64_t bytes = p->bytes < BLK_DIRECT_BYTES ? p->bytes : BLK_DIRECT_BYTES;
 
-	if (!t->b->c.disk || !(reads || t->b->c.alone))
+	if (!t->b->c.disk || !disk_waits_alone(t->b->c.disk) || !(reads || t->b->c.alone))
 		return false;
 	p->iovs = virtq_map(t->vq, &r->chain, reads, reads ? p->at : p->at + sizeof(struct head), bytes, p->iov, ARRAY_LEN(p->iov));
 	if (p->iovs)

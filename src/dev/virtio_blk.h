@@ -4,8 +4,8 @@
  *     guest's request --serve--> pieces of at most 32 KiB --(disk here)--> disk_submit ... done --> data to the guest, status, used ring
  *                                         \--(disk elsewhere)--> blk_request ... blk_done --/
  *
- * Where the disk is here, it reads straight into the guest's memory, in pieces of up to 1 MiB. It writes straight from there only where the VM has no other node:
- * memory of another node that does not come because that is lost would go to the disk as zeroes; what is copied first is looked at again (vqueue_hush).
+ * A disk that is here, and no NBD server's (disk_waits_alone), reads straight into the guest's memory, in pieces of up to 1 MiB. It writes straight from there only
+ * where the VM has no other node: memory of a lost node would go to the disk as zeroes; what is copied first is looked at again (vqueue_hush).
  * A queue has at most BLK_PIECES pieces under way, each in a slot of its own; the disk's node refuses a slot that is taken, so that what a peer can make it hold is
  * bounded. Pieces run in any order. A flush is one piece, submitted after every write that the driver has seen completed on any queue has ended in the one disk,
  * so it covers them (D2 in dev/disk.h). A driver that does not know of flushes gets each write flushed before it is told.
