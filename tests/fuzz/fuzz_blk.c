@@ -25,18 +25,34 @@ struct rig {
 	uint8_t disk[DISK_BYTES];
 	struct asked asked[ASKED_MAX];
 	unsigned asks;
-	bool readonly;
+	bool readonly, alone, patient;
 };
 
 static struct rig rig;
 
 /* dev/disk.c's part. */
+bool disk_waits_alone(const struct disk *d)
+{
+	return rig.patient;
+}
+
+static void judge_data(const struct disk_request *r)
+{
+	bool direct = rig.patient && (rig.alone || r->op == DISK_READ);
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < r->iovs; i++)
+		sum += r->iov[i].iov_len;
+	ensure(r->bytes && sum == r->bytes && r->iovs <= (direct ? BLK_QUEUE_SIZE : 1) && r->bytes <= (direct ? BLK_DIRECT_BYTES : BLK_PIECE_BYTES));
+}
+
 int disk_submit(struct disk *d, struct disk_request *r)
 {
 	if ((r->offset | r->bytes) % DISK_SECTOR || (r->op != DISK_READ && r->op != DISK_FLUSH && rig.readonly))
 		return -EINVAL;
 	ensure(r->offset <= DISK_BYTES && r->bytes <= DISK_BYTES - r->offset && rig.asks < ASKED_MAX);
-	ensure((r->op != DISK_READ && r->op != DISK_WRITE) || (r->iovs == 1 && r->iov[0].iov_len == r->bytes && r->bytes && r->bytes <= BLK_PIECE_BYTES));
+	if (r->op == DISK_READ || r->op == DISK_WRITE)
+		judge_data(r);
 	rig.asked[rig.asks++].here = r;
 	return 0;
 }
@@ -69,6 +85,16 @@ static void disk_do(enum disk_op op, uint64_t offset, uint64_t bytes, void *data
 		memset(rig.disk + offset, 0, bytes);
 }
 
+static void disk_do_here(const struct disk_request *r)
+{
+	uint64_t at = r->offset;
+
+	if (r->op != DISK_READ && r->op != DISK_WRITE)
+		disk_do(r->op, at, r->bytes, NULL);
+	for (unsigned i = 0; i < r->iovs; at += r->iov[i++].iov_len)
+		disk_do(r->op, at, r->iov[i].iov_len, r->iov[i].iov_base);
+}
+
 static void answer_there(struct asked *a, bool fails)
 {
 	static uint8_t frame[BLK_PIECE_BYTES + 64];
@@ -93,7 +119,7 @@ static void step_disk(unsigned which, bool fails)
 	memmove(&rig.asked[which], &rig.asked[which + 1], (--rig.asks - which) * sizeof a);
 	if (a.here) {
 		if (!fails)
-			disk_do(a.here->op, a.here->offset, a.here->bytes, a.here->iov[0].iov_base);
+			disk_do_here(a.here);
 		a.here->done(a.here, fails ? -EIO : 0);
 	} else {
 		if (!fails)
@@ -213,6 +239,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	memset(&rig, 0, sizeof rig);
 	function_open(FUNCTION_RAM_MAX, (struct plane_config){.send = rig_send});
 	rig.readonly = kind & 2;
+	rig.patient = !(kind & 4);
+	rig.alone = c.alone = kind & 8;
 	c.plane = function.plane;
 	c.readonly = rig.readonly;
 	c.writes_back = !rig.readonly;
