@@ -36,7 +36,7 @@ judge() {
 	failed=0
 	for name in "$@"; do
 		why='' took=''
-		"case_$name"
+		if command -v "case_$name" >/dev/null; then "case_$name"; else note 'there is no such case'; fi
 		if [ -z "$why" ]; then
 			echo "ok $name$took"
 			continue

@@ -100,6 +100,29 @@ case_meets() {
 	nothing_left
 }
 
+# has BYTES: the guest has come to that.
+has() {
+	tessera balloon v1 --json | grep -q "\"now_bytes\": $1,"
+}
+
+case_balloon() {
+	start 'guest: up' $kernel --append 'quiet guest.run="read -r key; grep MemFree /proc/meminfo; read -r key"'
+	has 268435456 || note "something is in its balloon: $(tessera balloon v1)"
+	tessera balloon v1 128M || note 'balloon failed'
+	until_true 'half of the memory to be given up' has 134217728
+	echo | timeout 60 tessera console v1 >/dev/null 2>&1 &
+	await 'MemFree'
+	free=$(sed -n 's/^MemFree: *\([0-9]*\) kB.*/\1/p' "$tmp/log")
+	[ "${free:-999999}" -lt 131072 ] || note "the guest has $free KiB free of 128M"
+	tessera stats v1 --json | grep -q '"balloon.driver": 1' || note 'no driver'
+	tessera balloon v1 256M || note 'balloon failed'
+	until_true 'all of it to be taken back' has 268435456
+	tessera stop v1 || note 'stop failed'
+	finish
+	exits 0
+	nothing_left
+}
+
 case_daemon_restarts() {
 	start 'guest: up' $kernel --append 'quiet guest.run="for i in 1 2 3 4 5 6; do read -r key; echo key:$key; done"'
 	kill -9 "$(cat /run/lab/A.pid)"
