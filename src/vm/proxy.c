@@ -10,16 +10,20 @@
 #include "base/log.h"
 #include "vm/vcpu.h"
 
-/* Stub layout, offsets from its start. The stack is shared by all proxies: frames are pushed to it and never read. */
+/* Stub layout, offsets from its start. Each proxy has a small stack: two frames and a few words at most. */
 enum {
 	STUB_GDT = 0x0,
+	STUB_NMI = 0x400,
 	STUB_IDT = 0x800,
 	STUB_HANDLERS = 0x1000,
 	STUB_HANDLER_BYTES = 16,
+	STUB_HANDLER_SENT = 4, /* behind its OUT */
 	STUB_FINISH = 0x2000,
 	STUB_IDLE = 0x2100,
-	STUB_STACK_TOP = PROXY_STUB_BYTES,
+	STUB_STACKS = 0x3000,
+	STUB_STACK_BYTES = 64,
 };
+_Static_assert(STUB_STACKS + VCPUS_MAX * STUB_STACK_BYTES <= PROXY_STUB_BYTES, "a stack for each proxy");
 
 enum {
 	SEL_CODE = 8,
@@ -41,7 +45,7 @@ static void put32(uint8_t *to, uint32_t v)
 static void stub_build_idt(uint8_t *to, uint32_t base)
 {
 	for (unsigned v = 0; v < 256; v++) {
-		uint32_t handler = base + STUB_HANDLERS + v * STUB_HANDLER_BYTES;
+		uint32_t handler = v == VECTOR_NMI ? base + STUB_NMI : base + STUB_HANDLERS + v * STUB_HANDLER_BYTES;
 
 		put32(to + STUB_IDT + v * 8, (SEL_CODE << 16) | (handler & 0xffff));
 		put32(to + STUB_IDT + v * 8 + 4, (handler & 0xffff0000) | 0x8e00);
@@ -58,10 +62,26 @@ static void stub_build_handler(uint8_t *to, unsigned v)
 	put32(to + at + sizeof code, (uint32_t)(STUB_FINISH - (int)(at + sizeof code + 4)));
 }
 
+/* wrmsr x2APIC EOI = 0; add esp, 12: the frame of who was halted */
+static const uint8_t stub_finish[] = {0xb9, 0x0b, 0x08, 0, 0, 0x31, 0xc0, 0x31, 0xd2, 0x0f, 0x30, 0x83, 0xc4, 12};
+
+/* An NMI may come while a handler has not yet done its OUT or its EOI: then that must go on. Whoever was interrupted below 'finished' had interrupts off, and is
+ * returned to without its flags; who was about to halt, or had, starts over with that. This code lies below 'finished' too, so that one NMI may interrupt another.
+ *      push eax; mov al, 2; out; mov eax, [esp + 4]; cmp eax, finished; pop eax; jae +3; ret 8;  add esp, 12; jmp idle */
+static void stub_build_nmi(uint8_t *to, uint32_t base)
+{
+	static const uint8_t code[] = {0x50, 0xb0, VECTOR_NMI, 0xe6, PROXY_PORT, 0x8b, 0x44, 0x24, 0x04, 0x3d, 0, 0, 0, 0, 0x58, 0x73, 0x03, 0xc2, 0x08, 0x00,
+		0x83, 0xc4, 12, 0xe9};
+	enum { CMP_AT = 10 };
+
+	memcpy(to + STUB_NMI, code, sizeof code);
+	put32(to + STUB_NMI + CMP_AT, base + STUB_FINISH + sizeof stub_finish);
+	put32(to + STUB_NMI + sizeof code, STUB_IDLE - (STUB_NMI + sizeof code + 4));
+}
+
 void proxy_stub_build(uint8_t *to, gpa_t stub)
 {
-	static const uint8_t finish[] = {0xb9, 0x0b, 0x08, 0, 0, 0x31, 0xc0, 0x31, 0xd2, 0x0f, 0x30, 0xbc}; /* wrmsr x2APIC EOI = 0; mov esp, imm32 */
-	static const uint8_t idle[] = {0xfb, 0xf4, 0xeb, 0xfc};                                             /* sti; hlt; jmp back */
+	static const uint8_t idle[] = {0xfb, 0xf4, 0xeb, 0xfc}; /* sti; hlt; jmp back */
 	static const uint64_t gdt[] = {0, 0x00cf9b000000ffff, 0x00cf93000000ffff};
 	uint32_t base = (uint32_t)stub.v;
 
@@ -70,9 +90,9 @@ void proxy_stub_build(uint8_t *to, gpa_t stub)
 	stub_build_idt(to, base);
 	for (unsigned v = 0; v < 256; v++)
 		stub_build_handler(to, v);
-	memcpy(to + STUB_FINISH, finish, sizeof finish);
-	put32(to + STUB_FINISH + sizeof finish, base + STUB_STACK_TOP);
-	memcpy(to + STUB_FINISH + sizeof finish + 4, idle, sizeof idle);
+	stub_build_nmi(to, base);
+	memcpy(to + STUB_FINISH, stub_finish, sizeof stub_finish);
+	memcpy(to + STUB_FINISH + sizeof stub_finish, idle, sizeof idle);
 	memcpy(to + STUB_IDLE, idle, sizeof idle);
 }
 
@@ -147,7 +167,7 @@ static int proxy_unblock_nmi(struct proxy *p)
 
 int proxy_enter(struct proxy *p)
 {
-	struct kvm_regs r = {.rip = p->stub.v + STUB_IDLE, .rsp = p->stub.v + STUB_STACK_TOP, .rflags = 2};
+	struct kvm_regs r = {.rip = p->stub.v + STUB_IDLE, .rsp = p->stub.v + STUB_STACKS + (p->vcpu.v + 1u) * STUB_STACK_BYTES, .rflags = 2};
 	int err = proxy_set_sregs(p);
 
 	if (err)
@@ -226,6 +246,15 @@ static int proxy_repair(struct proxy *p)
 	if (p->repairs++ == 0)
 		log_warn("the guest disturbed the proxy of its vCPU %u (exit %u); put back", p->vcpu.v, p->run->exit_reason);
 	return proxy_enter(p);
+}
+
+int proxy_before_out(const struct proxy *p, uint64_t rip)
+{
+	uint64_t at = rip - p->stub.v - STUB_HANDLERS;
+
+	if (rip - p->stub.v - STUB_NMI < STUB_IDT - STUB_NMI)
+		return -EBUSY;
+	return at < 256 * STUB_HANDLER_BYTES && at % STUB_HANDLER_BYTES < STUB_HANDLER_SENT ? (int)(at / STUB_HANDLER_BYTES) : -ENOENT;
 }
 
 void proxy_started(struct proxy *p, uint8_t trampoline)

@@ -54,6 +54,10 @@ int proxy_enter(struct proxy *p) MUST_CHECK;
 /* Put the vCPU into WAIT_INIT instead: the proxy of an AP that has not been started. */
 int proxy_park(struct proxy *p) MUST_CHECK;
 
+/* The vector whose handler is about to report it when the proxy is at 'rip'; -ENOENT: none is; -EBUSY: it is in the NMI's handler, which may have interrupted
+ * another: let it run on. Pure. */
+int proxy_before_out(const struct proxy *p, uint64_t rip);
+
 /* The CPU was started, at this trampoline. Any thread; acted on by the next proxy_run(), so kick the thread then. */
 void proxy_started(struct proxy *p, uint8_t trampoline);
 
