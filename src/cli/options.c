@@ -49,8 +49,8 @@ static const struct option_spec options[OPTIONS] = {
 		"the guest by the socket that info shows, saying CONNECT P and a newline; programs of the guest reach, as port P of CID 2, who listens at that socket's path "
 		"and _P.", ON(RUN)},
 	[OPTION_PORT] = {"port", "PORT", "Which console: serial (ttyS0, where the kernel's early messages are), or hvc0, the guest's virtio console, which takes the "
-		"size of this terminal and is faster. A login there needs a getty on hvc0, which Debian's systemd starts with console=hvc0 on the kernel's command line. "
-		"Default: serial.", ON(CONSOLE), .client = true},
+		"size of this terminal and is faster. A login there needs a getty on hvc0, which images of 'image build' have and Debian's systemd starts with console=hvc0 on "
+		"the kernel's command line. Default: serial.", ON(CONSOLE), .client = true},
 	[OPTION_DETACH] = {"detach", NULL, "Return as soon as the VM runs, without its console.", ON(RUN)},
 	[OPTION_NO_REBOOT] = {"no-reboot", NULL, "A guest that resets itself has ended, with exit status 10, instead of being started again.", ON(RUN)},
 	[OPTION_JSON] = {"json", NULL, "Print one JSON document instead of text; errors too, as {\"error\":{...}}.",

@@ -16,6 +16,9 @@ BUILD_S, BOOT_S = 900, 600
 STOP_S = 30  # far less than the rest of the build
 SKIP = 77
 RELEASE = "bookworm"
+# hvc0 and the agent's port, as a VM of Tessera has them.
+CONSOLES = ["-chardev", "null,id=null", "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=null", "-chardev", "null,id=agent", "-device",
+            "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]
 
 
 class Failed(Exception):
@@ -120,19 +123,22 @@ def boot(tessera, image, folder):
         f.write("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMarkOfTheTest0000000000000000000000000000 test\n")
     with open(user_data, "w", encoding="utf-8") as f:
         f.write("#!/bin/sh\n(echo; echo MARK begin; hostname; cat /home/debian/.ssh/authorized_keys; echo FAILED: $(systemctl --failed --plain --no-legend)\n"
+                "echo ACTIVE: $(systemctl is-active ssh systemd-networkd serial-getty@hvc0 qemu-guest-agent)\n"
+                "echo ENABLED: $(systemctl is-enabled apt-daily.timer e2scrub_reap.service)\n"
                 "findmnt -no OPTIONS /; echo MARK end) >/dev/console\npoweroff\n")
     subprocess.run([tessera, "image", "seed", "--name", "vm", "--hostname", "seeded", "--ssh-key", key, "--user-data", user_data, "-o", seed], check=True)
     for name, path in (("kernel", found["kernel"]), ("initrd", found["initrd"])):
         subprocess.run(["debugfs", "-R", f"dump {path} {folder}/{name}", image], check=True, capture_output=True)
     done = subprocess.run(["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "1G", "-nographic", "-no-reboot", "-kernel", f"{folder}/kernel", "-initrd",
                            f"{folder}/initrd", "-append", f"{found['append']} console=ttyS0 panic=-1", "-drive", f"file={image},if=virtio,format=raw", "-drive",
-                           f"file={seed},if=virtio,format=raw,readonly=on", "-nic", "none"], stdin=subprocess.DEVNULL, capture_output=True, timeout=BOOT_S)
+                           f"file={seed},if=virtio,format=raw,readonly=on", "-nic", "none", *CONSOLES], stdin=subprocess.DEVNULL, capture_output=True, timeout=BOOT_S)
     text = done.stdout.decode(errors="replace").replace("\r", "")
     tail = text[-3000:]
     check(" login: " in text, f"no login prompt: {tail}")
     check("MARK begin" in text and "MARK end" in text, f"the user data did not run: {tail}")
     said = text[text.index("MARK begin"):text.rindex("MARK end")]
     check("seeded\n" in said and "MarkOfTheTest" in said, f"the seed was not applied: {said}")
+    check("ACTIVE: active active active active\n" in said and "ENABLED: disabled disabled\n" in said, f"not what an image runs: {said}")
     check("FAILED:\n" in said and "rw" in said, f"units failed: {said}")
 
 
