@@ -142,5 +142,5 @@ case_flushed() {
 	check_records /run/copy
 }
 
-insmod "$LOOP" || exit 1
+[ -e /sys/module/loop ] || insmod "$LOOP" || exit 1
 judge "$@"
