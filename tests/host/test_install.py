@@ -11,6 +11,9 @@ import sys
 import tempfile
 
 
+PROGRAM, SCRIPT, UNIT, COMPLETION = "bin/tessera", "tessera/tessera-image-build", "system/tessera.service", "completions/tessera"
+
+
 def output(*command, **options):
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
@@ -25,32 +28,36 @@ def main():
     with tempfile.TemporaryDirectory() as root:
         place = {}
         for source, path in installed.items():
-            place[os.path.basename(path)] = target = root + path
+            name = "/".join(path.split("/")[-2:])
+            place[name] = target = root + path
             os.makedirs(os.path.dirname(target), exist_ok=True)
             shutil.copy(source, target)
-        missing = {"tessera", "tessera-image-build", "tessera.service", "tessera.1", "tessera-node.8"} - set(place)
+        missing = {PROGRAM, SCRIPT, UNIT, COMPLETION, "man1/tessera.1", "man8/tessera-node.8"} - set(place)
         if missing:
             wrong.append(f"not installed: {missing}")
             place.clear()
         else:
-            r = output(place["tessera"], "--version")
+            r = output(place[PROGRAM], "--version")
             if r.returncode or not r.stdout.startswith("tessera "):
                 wrong.append(f"the installed program does not run: {r.stdout}{r.stderr}")
-            r = output(place["tessera"], "image", "build", "--mirror", "http://127.0.0.1:9/debian", "-o", os.path.join(root, "x.img"), env=dict(os.environ, PATH="/bin"))
-            script = place["tessera-image-build"]
+            r = output(place[PROGRAM], "image", "build", "--mirror", "http://127.0.0.1:9/debian", "-o", os.path.join(root, "x.img"), env=dict(os.environ, PATH="/bin"))
+            with open(place[COMPLETION], encoding="utf-8") as f:
+                if f.read() != output(place[PROGRAM], "help", "--completion").stdout:
+                    wrong.append("the completion is not the program's")
+            script = place[SCRIPT]
             if script.removeprefix(root) not in r.stderr and "image: Debian" not in r.stderr: # not there, but sought there; or installed here indeed
                 wrong.append(f"the installed program does not seek its script where it is: {r.stderr}")
             if not os.access(script, os.X_OK):
                 wrong.append(f"{script} cannot be executed")
-            with open(place["tessera.service"], encoding="utf-8") as f:
+            with open(place[UNIT], encoding="utf-8") as f:
                 unit = f.read()
-            program = place["tessera"].removeprefix(root)
+            program = place[PROGRAM].removeprefix(root)
             if f"ExecStart={program} node $TESSERA_NODE_OPTIONS\n" not in unit or "KillMode=process\n" not in unit or "@" in unit:
                 wrong.append(f"not the unit that was meant: {unit}")
             if shutil.which("systemd-analyze"):
-                with open(place["tessera.service"], "w", encoding="utf-8") as f:
-                    f.write(unit.replace(f"={program} ", f"={place['tessera']} "))
-                r = output("systemd-analyze", "verify", "--man=no", place["tessera.service"])
+                with open(place[UNIT], "w", encoding="utf-8") as f:
+                    f.write(unit.replace(f"={program} ", f"={place[PROGRAM]} "))
+                r = output("systemd-analyze", "verify", "--man=no", place[UNIT])
                 if r.returncode or "tessera.service" in r.stderr:
                     wrong.append(f"systemd does not like the unit: {r.stderr}")
     for line in wrong:
