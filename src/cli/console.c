@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/ends.h"
 #include "cli/report.h"
 #include "proto/stop.h"
 
@@ -28,16 +29,9 @@ struct terminal {
 static void terminal_open(struct terminal *t)
 {
 	struct termios raw;
-	sigset_t set;
 
 	*t = (struct terminal){.tty = isatty(0) && tcgetattr(0, &t->before) == 0};
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGWINCH);
-	sigprocmask(SIG_BLOCK, &set, &t->mask_before);
-	t->signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
+	t->signal_fd = ends_watch(SIGWINCH, &t->mask_before);
 	if (!t->tty || tcgetattr(0, &t->before) < 0)
 		return;
 	raw = t->before;

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/ends.h"
 #include "base/quantity.h"
 #include "base/text.h"
 #include "cli/report.h"
@@ -233,12 +234,7 @@ static int run_script(const struct build *b, struct failure *f)
 		return err;
 	if (pipe2(pipes, O_CLOEXEC | O_NONBLOCK) < 0)
 		return failure_set(f, -errno, "close some files", "cannot make a pipe: %s", strerror(errno));
-	sigemptyset(&signals);
-	sigaddset(&signals, SIGCHLD);
-	sigaddset(&signals, SIGINT);
-	sigaddset(&signals, SIGTERM);
-	sigaddset(&signals, SIGHUP);
-	sigprocmask(SIG_BLOCK, &signals, &before);
+	ends_block(SIGCHLD, &signals, &before);
 	child = fork();
 	if (child == 0)
 		become_script(b, script, pipes[1], &before);

@@ -8,15 +8,14 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/ends.h"
 #include "base/quantity.h"
 #include "cli/report.h"
 #include "cli/stats.h"
@@ -475,14 +474,7 @@ static void draw(const struct top *t)
 /* Another screen, without a cursor, until we leave. */
 static void open_screen(struct top *t)
 {
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	t->signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
+	t->signal_fd = ends_watch(0, NULL);
 	t->screen = isatty(STDOUT_FILENO) && !t->o->value[OPTION_JSON] && !t->o->value[OPTION_ONCE];
 	if (t->screen)
 		fputs("\033[?1049h\033[?25l", stdout);

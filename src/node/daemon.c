@@ -15,6 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/ends.h"
 #include "base/ensure.h"
 #include "base/log.h"
 #include "base/quantity.h"
@@ -155,23 +156,16 @@ static void signal_ready(struct loop_watch *w, uint32_t events)
 	struct daemon *d = (struct daemon *)((char *)w - offsetof(struct daemon, signals));
 	struct signalfd_siginfo info;
 
-	if (read(w->fd, &info, sizeof info) == sizeof info && info.ssi_signo != SIGCHLD)
+	if (read(w->fd, &info, sizeof info) == sizeof info)
 		daemon_stop(d, NULL);
 }
 
 static int open_signals(struct daemon *d)
 {
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	d->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	d->signals.fd = ends_watch(0, NULL);
 	if (d->signals.fd < 0)
-		return -errno;
+		return d->signals.fd;
 	d->signals.events = EPOLLIN;
 	d->signals.ready = signal_ready;
 	return loop_add(&d->loop, &d->signals);

@@ -1,10 +1,13 @@
 /* base: the first failure is kept, numbers convert. */
+#include "base/ends.h"
 #include "base/failure.h"
 #include "base/histogram.h"
 #include "tests/test.h"
 
 #include <errno.h>
 #include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
 
 TEST(failure_keeps_the_first_cause)
 {
@@ -34,4 +37,20 @@ TEST(a_histogram_knows_its_median_and_tail)
 	CHECK(histogram_permille(&h, 990) > 94000 && histogram_permille(&h, 990) < 104000);
 	histogram_add(&h, UINT64_MAX);
 	CHECK(histogram_permille(&h, 1000) >= 1ull << (HISTOGRAM_BITS_MAX - 1));
+}
+
+TEST(ends_are_read_not_suffered)
+{
+	struct signalfd_siginfo info;
+	sigset_t before;
+	int fd = ends_watch(SIGWINCH, &before);
+
+	CHECK(fd >= 0 && read(fd, &info, sizeof info) < 0 && errno == EAGAIN);
+	for (unsigned i = 0; i < 4; i++) {
+		int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGWINCH};
+
+		CHECK(raise(signals[i]) == 0 && read(fd, &info, sizeof info) == sizeof info);
+		CHECK_EQ(info.ssi_signo, signals[i]);
+	}
+	CHECK(sigprocmask(SIG_SETMASK, &before, NULL) == 0 && close(fd) == 0);
 }
