@@ -304,6 +304,8 @@ static int open_interlink(struct aggregate *a, struct failure *f)
 		.calls = {on_irq, on_io_read, on_io_write, on_clock, on_tsc_base, on_boot_entry, on_stopped, on_lost, on_tick, on_other, a},
 	};
 
+	if (!node_eq(a->c.self, a->c.devices))
+		i.calls.io_read = NULL, i.calls.io_write = NULL;
 	memcpy(i.fd, a->c.bus_fd, sizeof i.fd);
 	for (unsigned n = 0; n < NODES_MAX; n++)
 		a->c.bus_fd[n] = -1;

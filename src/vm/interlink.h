@@ -18,6 +18,7 @@ struct interlink;
 /* Called on the interlink's thread; must not block. */
 struct interlink_calls {
 	void (*irq)(void *vm, vcpu_t vcpu, unsigned mode, uint8_t vector);  /* for a vCPU of this node */
+	/* For a vCPU elsewhere, on the devices' node; elsewhere NULL: no correct node asks. 1 to 8 bytes. */
 	void (*io_read)(void *vm, enum bus_space space, uint64_t addr, void *data, unsigned bytes);
 	void (*io_write)(void *vm, enum bus_space space, uint64_t addr, const void *data, unsigned bytes);
 	void (*clock)(void *vm, int64_t cycles, uint64_t error);            /* node 0's clock minus ours, and the bound of its error (vm/clock.h); with each echo */

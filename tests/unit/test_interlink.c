@@ -90,6 +90,8 @@ static bool end_open(struct end *e, unsigned self, int fd, unsigned silence_ms)
 	struct interlink_config c = {.self = {(uint8_t)self}, .nodes = 2, .silence_ms = silence_ms,
 		.calls = {on_irq, on_read, on_write, on_clock, on_base, on_entry, on_stopped, on_lost, on_tick, on_other, e}};
 
+	if (self) /* node 0 has the devices */
+		c.calls.io_read = NULL, c.calls.io_write = NULL;
 	c.fd[self] = -1;
 	c.fd[1 - self] = fd;
 	return pipe(e->events) == 0 && interlink_open(&e->il, &c, NULL) == 0;
@@ -147,8 +149,29 @@ TEST(interlink_reads_and_writes_devices_elsewhere)
 	CHECK_EQ(e[0].reg, 0x12345678);
 	CHECK_EQ(interlink_io(e[1].il, (node_t){0}, (vcpu_t){3}, BUS_MMIO, 0x10, &wide, 8, false), 0);
 	CHECK_EQ(wide, 0x12345678 + 0x10 + BUS_MMIO);
+	for (unsigned n = 1; n < 8; n++) { /* KVM cuts an access at the end of a page */
+		wide = UINT64_MAX;
+		CHECK_EQ(interlink_io(e[1].il, (node_t){0}, (vcpu_t){3}, BUS_MMIO, 0x2000 - n, &wide, n, true), 0);
+		CHECK_EQ(e[0].reg, UINT64_MAX >> (64 - 8 * n));
+	}
 	end_close(&e[0]);
 	end_close(&e[1]);
+}
+
+/* No correct node does. */
+TEST(interlink_drops_a_peer_that_asks_for_devices_where_there_are_none)
+{
+	for (unsigned write = 0; write < 2; write++) {
+		struct end e[2];
+		struct event ev;
+		uint32_t v = 0;
+
+		CHECK(pair_open(e, 60000));
+		CHECK_EQ(interlink_io(e[0].il, (node_t){1}, (vcpu_t){3}, BUS_PIO, 0x3f8, &v, 4, write), -ECANCELED);
+		CHECK(end_next(&e[1], &ev) && ev.kind == EV_LOST && ev.a == 0 && strstr(ev.text, "no correct node"));
+		end_close(&e[0]);
+		end_close(&e[1]);
+	}
 }
 
 TEST(interlink_hands_on_what_is_not_its_own)
