@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/ends.h"
+#include "base/text.h"
 #include "cli/report.h"
 #include "proto/stop.h"
 
@@ -152,10 +153,14 @@ static int take_frame(struct console *c, struct failure *f)
 		return err;
 	if (id == CONTROL_console_out)
 		show(c, body, bytes);
-	else if (id == CONTROL_line && !control_get_line(body, bytes, &line))
+	else if (id == CONTROL_line && !control_get_line(body, bytes, &line)) {
+		text_clean(line.text.s);
 		fprintf(stderr, "%s[%s]%s\n", isatty(0) ? "\r\n" : "", line.text.s, isatty(0) ? "\r" : "");
-	else if (id == CONTROL_vm_ended && !control_get_vm_ended(body, bytes, &c->ended))
+	} else if (id == CONTROL_vm_ended && !control_get_vm_ended(body, bytes, &c->ended)) {
+		text_clean(c->ended.about.s);
+		text_clean(c->ended.what.s);
 		c->has_ended = true;
+	}
 	return id == CONTROL_end;
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "base/ensure.h"
 #include "cli/client.h"
 #include "cli/report.h"
@@ -76,9 +77,12 @@ static void ask_node(struct diagnosis *d, const struct options *o, const char *n
 		err = CLIENT_SEND(&c, &f, ask_doctor, .node = client_name(node));
 	while (!err && id != CONTROL_end) {
 		err = client_next(&c, &id, &body, &bytes, &f);
-		if (!err && id == CONTROL_check_line && !control_get_check_line(body, bytes, &line))
+		if (!err && id == CONTROL_check_line && !control_get_check_line(body, bytes, &line)) {
+			text_clean(line.found.s);
+			text_clean(line.why.s);
+			text_clean(line.fix.s);
 			add_line(d, &line);
-		else if (!err && id == CONTROL_check_cpuid && !control_get_check_cpuid(body, bytes, &cpuid))
+		} else if (!err && id == CONTROL_check_cpuid && !control_get_check_cpuid(body, bytes, &cpuid))
 			add_cpu(d, cpuid.node.s, cpuid.leaves);
 	}
 	client_close(&c);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "proto/stop.h"
 
 const char *report_exit_text(unsigned code)
@@ -94,10 +95,15 @@ static void print_failure(const struct failure *f)
 
 static enum report_exit tell(const struct failure *f, enum report_exit code, bool json)
 {
+	struct failure clean = *f;
+
+	text_clean(clean.what);
+	text_clean(clean.node);
+	text_clean(clean.todo);
 	if (json)
-		report_json(json_pack("{s:{s:s,s:s,s:s,s:i}}", "error", "what", f->what, "node", f->node, "todo", f->todo, "code", (int)code));
+		report_json(json_pack("{s:{s:s,s:s,s:s,s:i}}", "error", "what", clean.what, "node", clean.node, "todo", clean.todo, "code", (int)code));
 	else
-		print_failure(f);
+		print_failure(&clean);
 	return code;
 }
 

@@ -240,8 +240,11 @@ static int wait_end(struct client *c, bool *ended, struct control_vm_ended *e, s
 
 	*ended = false;
 	while (!(err = client_next(c, &id, &body, &bytes, f)) && id != CONTROL_end)
-		if (id == CONTROL_vm_ended && !control_get_vm_ended(body, bytes, e))
+		if (id == CONTROL_vm_ended && !control_get_vm_ended(body, bytes, e)) {
+			text_clean(e->about.s);
+			text_clean(e->what.s);
 			*ended = true;
+		}
 	return err;
 }
 

@@ -5,12 +5,25 @@
 #include <string.h>
 
 #include "base/ensure.h"
+#include "base/text.h"
 
 static void *grow(void *array, unsigned n, size_t each)
 {
 	array = realloc(array, (n + 1) * each);
 	ensure(array);
 	return array;
+}
+
+/* Paths are people's, and what nodes say is theirs. */
+static void clean_vm(struct control_vm_line *vm)
+{
+	text_clean(vm->vm.s);
+	text_clean(vm->coordinator.s);
+	text_clean(vm->kernel.s);
+	text_clean(vm->about.s);
+	text_clean(vm->what.s);
+	text_clean(vm->trouble.s);
+	text_clean(vm->sockets.s);
 }
 
 static void take(struct snapshot *s, unsigned id, const uint8_t *body, size_t bytes)
@@ -20,12 +33,17 @@ static void take(struct snapshot *s, unsigned id, const uint8_t *body, size_t by
 	struct control_part_line part;
 
 	if (id == CONTROL_node_line && !control_get_node_line(body, bytes, &node)) {
+		text_clean(node.node.s);
+		text_clean(node.address.s);
 		s->node = grow(s->node, s->nodes, sizeof node);
 		s->node[s->nodes++] = node;
 	} else if (id == CONTROL_vm_line && !control_get_vm_line(body, bytes, &vm)) {
+		clean_vm(&vm);
 		s->vm = grow(s->vm, s->vms, sizeof vm);
 		s->vm[s->vms++] = vm;
 	} else if (id == CONTROL_part_line && !control_get_part_line(body, bytes, &part)) {
+		text_clean(part.node.s);
+		text_clean(part.address.s);
 		s->part = grow(s->part, s->parts, sizeof part);
 		s->part[s->parts++] = part;
 	}

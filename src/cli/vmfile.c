@@ -271,6 +271,7 @@ int vmfile_write(const struct options *o, char **text, size_t *bytes, struct fai
 	*text = malloc(VMFILE_BYTES_MAX);
 	if (!*text || !yaml_emitter_initialize(&w.emitter)) {
 		free(*text);
+		*text = NULL;
 		return failure_set(f, -ENOMEM, "free some memory", "out of memory");
 	}
 	yaml_emitter_set_output_string(&w.emitter, (unsigned char *)*text, VMFILE_BYTES_MAX, bytes);
@@ -281,5 +282,6 @@ int vmfile_write(const struct options *o, char **text, size_t *bytes, struct fai
 	if (!w.bad)
 		return 0;
 	free(*text);
+	*text = NULL;
 	return failure_set(f, -E2BIG, "make the options shorter, and their text UTF-8", "the options are more than %u bytes, or no text", (unsigned)VMFILE_BYTES_MAX);
 }

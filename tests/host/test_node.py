@@ -275,6 +275,25 @@ def json_twins(c):
     check(said("console", "v1")["end"]["reason"] == "power-off", "the console of what has ended")
 
 
+def strange_words(c):
+    """Names with terminal escapes in them, and such as are no text at all: shown to people and in documents without harm."""
+    c.up("A")
+    strange, no_text = os.path.join(c.root, "k\x1b[31mred\u009b1m"), b"/no\xe4\x1b[31mway"
+    with open(strange, "w", encoding="utf-8") as f:
+        f.write("x")
+    c.ok("run", "--fake", "--name", "v1", "--memory", "8M", "--kernel", strange, "--detach", "--node", "A")
+    for args in (("info", "v1"), ("info", "v1", "--json")):
+        said = c.ok(*args, "--node", "A")
+        check("k?[31mred" in said and "\x1b" not in said and "\u009b" not in said, f"{args}: {said!r}")
+    done = c.run("run", "--name", "v2", "--kernel", no_text, "--node", "A")
+    check(done.returncode == 3 and "/no??[31mway" in done.stderr, f"to people: {done}")
+    done = c.run("run", "--name", "v2", "--kernel", no_text, "--json", "--node", "A")
+    check(done.returncode == 3 and "/no??[31mway" in json.loads(done.stdout)["error"]["what"], f"as a document: {done}")
+    done = c.run("run", "--fake", "--name", "v2", "--append", b"\xe4", "--node", "A")
+    check(done.returncode == 3 and "UTF-8" in done.stderr, f"no text for a VM's file: {done}")
+    c.ok("kill", "v1", "--node", "A")
+
+
 def early_words(c):
     """What a client says before its daemon has reached the coordinator's is not lost: keys, or the size of its terminal."""
     c.up("A", "B")
@@ -848,7 +867,7 @@ def doctor(c):
 
 
 TESTS = {f.__name__: f for f in (join, join_waits, same_name, other_version, run_and_end, run_again_at_once, ended_before, foreground, console, detach_key,
-                                 client_signals, refusals, placed_elsewhere, json_twins, early_words, stats_side_by_side, balloon, top, name_taken, name_raced, sixteen_nodes, births_that_fail,
+                                 client_signals, refusals, placed_elsewhere, json_twins, strange_words, early_words, stats_side_by_side, balloon, top, name_taken, name_raced, sixteen_nodes, births_that_fail,
                                  daemon_dies_in_birth, birth_killed, fragment_stopped, fragment_killed, node_error, resets, real_resets, resets_that_end, sandboxed, no_sandbox, causes_at_once, daemon_restarts, vm_files, vm_ends_without_daemon,
                                  daemon_stopped, stop_and_kill, quit_verb, garbage, doctor)}
 

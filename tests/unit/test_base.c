@@ -2,6 +2,7 @@
 #include "base/ends.h"
 #include "base/failure.h"
 #include "base/histogram.h"
+#include "base/text.h"
 #include "tests/test.h"
 
 #include <errno.h>
@@ -53,4 +54,19 @@ TEST(ends_are_read_not_suffered)
 		CHECK_EQ(info.ssi_signo, signals[i]);
 	}
 	CHECK(sigprocmask(SIG_SETMASK, &before, NULL) == 0 && close(fd) == 0);
+}
+
+TEST(text_clean_leaves_what_prints)
+{
+	static const struct { const char *from, *to; } cases[] = {{"", ""}, {"plain, ~", "plain, ~"}, {"a\x1b[31m\nb\x7f", "a?[31m?b?"},
+		{"\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80", "\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80"}, {"\xe4z", "?z"}, {"\xc2\x9b" "1m", "??1m"},
+		{"\xc0\xaf", "??"}, {"\xe0\x80\xaf", "???"}, {"\xed\xa0\x80", "???"}, {"\xf4\x90\x80\x80", "????"}, {"\xe2\x82", "??"}, {"\xff\xfe", "??"}};
+
+	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+		char text[32];
+
+		TEXT_SET(text, cases[i].from);
+		text_clean(text);
+		CHECK(strcmp(text, cases[i].to) == 0);
+	}
 }
