@@ -12,18 +12,17 @@
 #include <string.h>
 #include <time.h>
 
-enum { PIECE_BYTES = 56 * 1024 /* of a batch in one message */, MESSAGE_ROOM = PIECE_BYTES + 64 };
+enum { PIECE_BYTES = 56 * 1024 /* of a batch in one message */, MESSAGE_HEAD = WIRE_HEADER_BYTES + 8 /* what stands before net_frames' data */ };
 _Static_assert(sizeof(struct ferry_hdr) == NIC_HEAD_MAX, "virtio 1.2, 5.1.6");
 _Static_assert((int)PIECE_BYTES <= (int)WIRE_BLOB_MAX && (int)FERRY_RECORD_MAX + (int)FERRY_BATCH_COST <= (int)FERRY_WINDOW, "bounds");
 
 struct batch {
 	struct batch *next;
 	uint32_t bytes;
+	uint8_t head[MESSAGE_HEAD]; /* for batch_send */
 	uint8_t data[];
 };
-
-/* A batch that comes in several messages; of the io streams' thread. */
-struct assembly { uint32_t bytes; uint8_t *data; };
+_Static_assert((int)FERRY_BATCH_HEAD >= (int)MESSAGE_HEAD, "room for batch_send");
 
 /* A queue that is served here. */
 struct berth {
@@ -33,18 +32,16 @@ struct berth {
 	struct batch *first, **last; /* staged for the guest */
 	uint32_t staged;      /* what they cost */
 	uint32_t away;        /* transmit: cost of what the link's node has not acknowledged */
-	struct assembly assembly;
+	struct batch *coming; /* receive: one that comes in several messages; of the io streams' thread */
 	_Atomic uint64_t drops;
-	uint8_t message[MESSAGE_ROOM]; /* the worker's */
 };
 
 /* The link's side of a queue pair. */
 struct way {
 	uint32_t away;      /* cost of what the receive queue's node has; guarded by the ferry's lock */
 	uint64_t full_ms;   /* since when it has found no room; 0: it has. Guarded, too */
-	uint32_t pending;   /* bytes of to_guest; the link's thread's */
-	uint8_t *to_guest;
-	struct assembly from_guest;
+	struct batch *to_guest; /* not full yet, or NULL; the link's thread's */
+	struct batch *coming;   /* from the guest, in several messages; of the io streams' thread */
 };
 
 struct ferry {
@@ -57,7 +54,6 @@ struct ferry {
 	pthread_mutex_t lock; /* guards paused and each way's away and full_ms */
 	bool paused;          /* the link waits for credit */
 	_Atomic uint64_t lost;
-	uint8_t message[MESSAGE_ROOM]; /* the link's thread's */
 };
 
 static void count(_Atomic uint64_t *what, uint64_t by)
@@ -114,40 +110,61 @@ static bool batch_sane(const uint8_t *data, uint32_t bytes)
 	return bytes > 0;
 }
 
-/* In as many messages as it takes; from[]: room for one. */
-static void batch_send(struct ferry *f, node_t to, unsigned queue, const uint8_t *data, uint32_t bytes, uint8_t from[MESSAGE_ROOM])
+/* In as many messages as it takes. Nothing is copied to make them: the head of each is put in front of its data, over what has been sent, or MESSAGE_HEAD bytes that the
+ * caller has there. */
+static void batch_send(struct ferry *f, node_t to, unsigned queue, uint8_t *data, uint32_t bytes)
 {
 	while (bytes) {
 		uint32_t some = bytes < PIECE_BYTES ? bytes : PIECE_BYTES;
 		struct peer_net_frames m = {.device = (uint8_t)f->c.device, .queue = (uint16_t)queue, .more = some < bytes, .data = {data, some}};
 
-		ferry_say(f, to, from, peer_put_net_frames(&m, from, MESSAGE_ROOM));
+		ferry_say(f, to, data - MESSAGE_HEAD, peer_put_net_frames(&m, data - MESSAGE_HEAD, MESSAGE_HEAD + some));
 		data += some;
 		bytes -= some;
 	}
 }
 
-/* 1: *data and *bytes are a batch; 0: there is more to come; -EPROTO, -ENOMEM. */
-static int assembly_add(struct assembly *a, const struct peer_net_frames *m, const uint8_t **data, uint32_t *bytes)
+static struct batch *batch_make(uint32_t room)
 {
-	if (m->data.bytes > FERRY_BATCH_MAX - a->bytes)
-		return -EPROTO;
-	*data = m->data.at;
-	*bytes = m->data.bytes;
-	if (m->more || a->bytes) {
-		if (!a->data)
-			a->data = malloc(FERRY_BATCH_MAX);
-		if (!a->data)
-			return -ENOMEM;
-		memcpy(a->data + a->bytes, m->data.at, m->data.bytes);
-		a->bytes += m->data.bytes;
-		*data = a->data;
-		*bytes = a->bytes;
+	struct batch *b = malloc(sizeof *b + room);
+
+	if (b) {
+		b->next = NULL;
+		b->bytes = 0;
 	}
+	return b;
+}
+
+/* With no more room than it needs: what is staged is counted without. */
+static struct batch *batch_trim(struct batch *b)
+{
+	struct batch *less = realloc(b, sizeof *b + b->bytes);
+
+	return less ? less : b;
+}
+
+/* 1: *out is a batch, the caller's from now on; 0: there is more to come; -EPROTO, -ENOMEM. */
+static int batch_add(struct batch **coming, const struct peer_net_frames *m, struct batch **out)
+{
+	struct batch *b = *coming ? *coming : batch_make(m->more ? FERRY_BATCH_MAX : m->data.bytes);
+
+	if (!b)
+		return -ENOMEM;
+	if (m->data.bytes > FERRY_BATCH_MAX - b->bytes) {
+		*coming = b;
+		return -EPROTO;
+	}
+	memcpy(b->data + b->bytes, m->data.at, m->data.bytes);
+	b->bytes += m->data.bytes;
+	*coming = m->more ? b : NULL;
 	if (m->more)
 		return 0;
-	a->bytes = 0;
-	return batch_sane(*data, *bytes) ? 1 : -EPROTO;
+	if (batch_sane(b->data, b->bytes)) {
+		*out = b;
+		return 1;
+	}
+	free(b);
+	return -EPROTO;
 }
 
 /* --- the link's side --- */
@@ -201,24 +218,26 @@ static void way_credit(struct ferry *f, unsigned pair, uint32_t cost)
 		f->c.link.resume(f->c.link.link);
 }
 
-static bool berth_stage(struct berth *q, const uint8_t *data, uint32_t bytes);
+static bool berth_stage(struct berth *q, struct batch *b);
 
 static void way_flush(struct ferry *f, unsigned pair)
 {
 	struct way *w = &f->way[pair];
 	node_t to = f->c.pair_node[pair];
-	uint32_t bytes = w->pending;
+	struct batch *b = w->to_guest;
 
-	if (!bytes)
+	if (!b || !b->bytes)
 		return;
-	w->pending = 0;
 	pthread_mutex_lock(&f->lock);
-	w->away += bytes + FERRY_BATCH_COST;
+	w->away += b->bytes + FERRY_BATCH_COST;
 	pthread_mutex_unlock(&f->lock);
-	if (node_eq(to, f->c.self))
-		ensure(berth_stage(f->berth[2 * pair], w->to_guest, bytes));
-	else
-		batch_send(f, to, 2 * pair, w->to_guest, bytes, f->message);
+	if (node_eq(to, f->c.self)) {
+		w->to_guest = NULL;
+		ensure(berth_stage(f->berth[2 * pair], batch_trim(b)));
+	} else {
+		batch_send(f, to, 2 * pair, b->data, b->bytes);
+		b->bytes = 0;
+	}
 }
 
 static uint64_t now_ms(void)
@@ -238,7 +257,7 @@ static enum room way_room(struct ferry *f, struct way *w, uint32_t bytes)
 	uint64_t now;
 
 	pthread_mutex_lock(&f->lock);
-	if (w->away + w->pending + bytes + FERRY_BATCH_COST > FERRY_WINDOW) {
+	if (w->away + (w->to_guest ? w->to_guest->bytes : 0) + bytes + FERRY_BATCH_COST > FERRY_WINDOW) {
 		now = now_ms();
 		w->full_ms = w->full_ms ? w->full_ms : now;
 		room = now - w->full_ms >= f->c.patience_ms ? ROOM_NEVER : ROOM_LATER;
@@ -253,6 +272,7 @@ static bool on_receive(void *user, const uint8_t *frame, size_t bytes)
 	struct ferry *f = user;
 	size_t head = f->c.offloads ? sizeof(struct ferry_hdr) : 0;
 	struct ferry_hdr v = {0};
+	struct batch *b;
 	struct way *w;
 	enum room room;
 	unsigned pair;
@@ -264,16 +284,21 @@ static bool on_receive(void *user, const uint8_t *frame, size_t bytes)
 	bytes -= head;
 	pair = steer_choose(&f->steer, frame, bytes);
 	w = &f->way[pair];
-	if (w->pending + FERRY_RECORD_HEAD + bytes > FERRY_BATCH_MAX)
+	if (w->to_guest && w->to_guest->bytes + FERRY_RECORD_HEAD + bytes > FERRY_BATCH_MAX)
 		way_flush(f, pair);
 	room = way_room(f, w, (uint32_t)(FERRY_RECORD_HEAD + bytes));
 	if (room != ROOM) {
 		count(&f->lost, room == ROOM_NEVER);
 		return room == ROOM_NEVER;
 	}
-	ferry_head(w->to_guest + w->pending, &v, (uint32_t)bytes);
-	memcpy(w->to_guest + w->pending + FERRY_RECORD_HEAD, frame, bytes);
-	w->pending += (uint32_t)(FERRY_RECORD_HEAD + bytes);
+	b = w->to_guest = w->to_guest ? w->to_guest : batch_make(FERRY_BATCH_MAX);
+	if (!b) {
+		count(&f->lost, 1);
+		return true;
+	}
+	ferry_head(b->data + b->bytes, &v, (uint32_t)bytes);
+	memcpy(b->data + b->bytes + FERRY_RECORD_HEAD, frame, bytes);
+	b->bytes += (uint32_t)(FERRY_RECORD_HEAD + bytes);
 	return true;
 }
 
@@ -315,31 +340,22 @@ static void berth_count_drops(struct berth *q, const uint8_t *data, uint32_t byt
 		count(&q->drops, 1);
 }
 
-/* Take a batch for the guest; false: more than there is credit for. Not under a lock. */
-static bool berth_stage(struct berth *q, const uint8_t *data, uint32_t bytes)
+/* Take a batch, which is ours then, for the guest; false: more than there is credit for. Not under a lock. */
+static bool berth_stage(struct berth *q, struct batch *b)
 {
-	uint32_t cost = bytes + FERRY_BATCH_COST;
-	struct batch *b = malloc(sizeof *b + bytes);
-	bool fits, drop;
+	uint32_t cost = b->bytes + FERRY_BATCH_COST;
+	bool fits;
 
 	pthread_mutex_lock(&q->lock);
 	fits = q->staged + cost <= FERRY_WINDOW;
-	drop = !b;
-	if (fits && b) {
-		b->next = NULL;
-		b->bytes = bytes;
-		memcpy(b->data, data, bytes);
+	if (fits) {
 		*q->last = b;
 		q->last = &b->next;
 		q->staged += cost;
-		b = NULL;
 	}
 	pthread_mutex_unlock(&q->lock);
-	free(b);
-	if (fits && drop) {
-		berth_count_drops(q, data, bytes, 0);
-		berth_credit(q, cost);
-	}
+	if (!fits)
+		free(b);
 	plane_ring(q->f->c.plane, q->f->c.device, q->index);
 	return fits;
 }
@@ -422,7 +438,7 @@ bool ferry_room(struct ferry *f, unsigned queue, uint32_t used)
 	return room;
 }
 
-void ferry_send(struct ferry *f, unsigned queue, const uint8_t *batch, uint32_t bytes)
+void ferry_send(struct ferry *f, unsigned queue, uint8_t *batch, uint32_t bytes)
 {
 	struct berth *q = f->berth[queue];
 
@@ -433,7 +449,7 @@ void ferry_send(struct ferry *f, unsigned queue, const uint8_t *batch, uint32_t 
 	pthread_mutex_lock(&q->lock);
 	q->away += bytes + FERRY_BATCH_COST;
 	pthread_mutex_unlock(&q->lock);
-	batch_send(f, f->c.link_node, queue, batch, bytes, q->message);
+	batch_send(f, f->c.link_node, queue, batch, bytes);
 }
 
 /* --- what other nodes say --- */
@@ -441,33 +457,32 @@ void ferry_send(struct ferry *f, unsigned queue, const uint8_t *batch, uint32_t 
 static int on_frames_out(struct ferry *f, node_t from, const struct peer_net_frames *m)
 {
 	unsigned pair = m->queue / 2;
-	const uint8_t *data;
-	uint32_t bytes;
+	struct batch *b;
 	int got;
 
 	if (!ferry_has_link(f) || !node_eq(from, f->c.pair_node[pair]))
 		return -EPROTO;
-	got = assembly_add(&f->way[pair].from_guest, m, &data, &bytes);
+	got = batch_add(&f->way[pair].coming, m, &b);
 	if (got <= 0)
 		return got;
-	link_send(f, pair, data, bytes);
-	FERRY_SAY(f, from, net_credit, .queue = m->queue, .cost = bytes + FERRY_BATCH_COST);
+	link_send(f, pair, b->data, b->bytes);
+	FERRY_SAY(f, from, net_credit, .queue = m->queue, .cost = b->bytes + FERRY_BATCH_COST);
+	free(b);
 	return 0;
 }
 
 static int on_frames_in(struct ferry *f, node_t from, const struct peer_net_frames *m)
 {
 	struct berth *q = f->berth[m->queue];
-	const uint8_t *data;
-	uint32_t bytes;
+	struct batch *b;
 	int got;
 
 	if (!q || !node_eq(from, f->c.link_node))
 		return -EPROTO;
-	got = assembly_add(&q->assembly, m, &data, &bytes);
+	got = batch_add(&q->coming, m, &b);
 	if (got <= 0)
 		return got;
-	return berth_stage(q, data, bytes) ? 0 : -EPROTO;
+	return berth_stage(q, b) ? 0 : -EPROTO;
 }
 
 static int on_frames(struct ferry *f, node_t from, const uint8_t *body, size_t bytes)
@@ -577,10 +592,6 @@ int ferry_open(struct ferry **out, const struct ferry_config *c)
 	for (unsigned i = 0; i < 2 * c->pairs && !err; i++)
 		if (node_eq(c->pair_node[i / 2], c->self))
 			err = berth_make(f, i);
-	for (unsigned i = 0; i < c->pairs && !err && ferry_has_link(f); i++) {
-		f->way[i].to_guest = malloc(FERRY_BATCH_MAX);
-		err = f->way[i].to_guest ? 0 : -ENOMEM;
-	}
 	if (err)
 		ferry_close(f);
 	else
@@ -613,7 +624,7 @@ static void berth_free(struct berth *q)
 		free(b);
 	}
 	if (q)
-		free(q->assembly.data);
+		free(q->coming);
 	free(q);
 }
 
@@ -626,7 +637,7 @@ void ferry_close(struct ferry *f)
 		berth_free(f->berth[i]);
 	for (unsigned i = 0; i < FERRY_PAIRS_MAX; i++) {
 		free(f->way[i].to_guest);
-		free(f->way[i].from_guest.data);
+		free(f->way[i].coming);
 	}
 	free(f);
 }

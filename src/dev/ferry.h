@@ -25,6 +25,7 @@ enum {
 	FERRY_PATIENCE_MS = 500,
 	FERRY_BATCH_MAX = 112 * 1024, /* bytes of a batch */
 	FERRY_BATCH_COST = 64,        /* of a batch besides its bytes */
+	FERRY_BATCH_HEAD = 16,        /* bytes in front of a batch that ferry_send may write to */
 };
 
 /* Of virtio 1.2, 5.1.6, without its last field: in front of a frame in batches, and on a link with offloads. Little-endian like this host. */
@@ -74,16 +75,17 @@ int ferry_message(struct ferry *f, node_t from, unsigned id, const uint8_t *body
 /* On the devices' node: so many pairs are in use, and what the link may leave to the guest (TUN_F_*). */
 void ferry_setup(struct ferry *f, unsigned pairs, unsigned offloads);
 
-/* A transmit queue of this node: may a batch of 'used' bytes have one more frame? When not even an empty one may, the queue will be rung. Then send it. */
+/* A transmit queue of this node: may a batch of 'used' bytes have one more frame? When not even an empty one may, the queue will be rung. Then send it;
+ * it is spoilt, and FERRY_BATCH_HEAD bytes in front of it, too. */
 bool ferry_room(struct ferry *f, unsigned queue, uint32_t used);
-void ferry_send(struct ferry *f, unsigned queue, const uint8_t *batch, uint32_t bytes);
+void ferry_send(struct ferry *f, unsigned queue, uint8_t *batch, uint32_t bytes);
 
 /* A receive queue of this node: the batch that is first, NULL: none, the queue will be rung; it is good until consumed or discarded. */
 const uint8_t *ferry_first(struct ferry *f, unsigned queue, uint32_t *bytes);
 void ferry_consumed(struct ferry *f, unsigned queue);
 /* Drop all; of the first batch what lies behind 'at'. */
 void ferry_discard(struct ferry *f, unsigned queue, uint32_t at);
-/* Frames that were dropped so, or for want of memory. Any thread. */
+/* Frames that were dropped so. Any thread. */
 uint64_t ferry_drops(const struct ferry *f, unsigned queue);
 /* Frames from the link that found no room in time, where the link is. Any thread. */
 uint64_t ferry_lost(const struct ferry *f);

@@ -139,7 +139,7 @@ static int outfit_open_nic(struct outfit *o, unsigned i)
 	memcpy(c.mac, g->mac, sizeof c.mac);
 	c.ferry.pairs = o->c.vcpus < FERRY_PAIRS_MAX ? o->c.vcpus : FERRY_PAIRS_MAX;
 	for (unsigned p = 0; p < c.ferry.pairs; p++)
-		c.ferry.pair_node[p] = o->c.vcpu_node[p * o->c.vcpus / c.ferry.pairs];
+		c.ferry.pair_node[p] = o->c.vcpu_node[virtio_net_vcpu(p, c.ferry.pairs, o->c.vcpus)];
 	err = virtio_net_open(&o->nic[i], &c);
 	if (err)
 		return err;

@@ -33,7 +33,7 @@ struct net_queue {
 	struct virtio_net *n;
 	unsigned index;
 	uint32_t at;    /* of the first batch: where its next frame is */
-	uint8_t *batch; /* transmit */
+	uint8_t *batch; /* transmit: FERRY_BATCH_HEAD bytes and the batch */
 	struct virtq_chain chain;
 	struct fill fill;
 	_Atomic uint64_t frames, bytes, drops;
@@ -207,13 +207,14 @@ static int tx_take(struct turn *t, uint8_t *to)
 static int tx_serve(struct turn *t)
 {
 	struct net_queue *q = t->q;
+	uint8_t *batch = q->batch + FERRY_BATCH_HEAD;
 	uint32_t used = 0;
 	int got = 1;
 
 	for (unsigned i = 0; i < TURN_FRAMES && got > 0 && ferry_room(q->n->ferry, q->index, used) && !atomic_load(t->stop); i++) {
 		got = virtq_pop(t->vq, &q->chain);
 		if (got > 0) {
-			int bytes = tx_take(t, q->batch + used);
+			int bytes = tx_take(t, batch + used);
 
 			if (bytes < 0) {
 				got = bytes;
@@ -227,7 +228,7 @@ static int tx_serve(struct turn *t)
 		}
 	}
 	if (used)
-		ferry_send(q->n->ferry, q->index, q->batch, used);
+		ferry_send(q->n->ferry, q->index, batch, used);
 	if (got < 0)
 		return got;
 	return got == 0 ? VIRTIO_DRAINED : used || ferry_room(q->n->ferry, q->index, 0) ? VIRTIO_MORE : VIRTIO_WAITING;
@@ -352,6 +353,13 @@ struct virtio_dev virtio_net_dev(struct virtio_net *n)
 		.queues = 2 * n->c.ferry.pairs + 1, .queue_size = NET_QUEUE_SIZE, .config_bytes = sizeof(struct net_config), .ops = &ops, .dev = n};
 }
 
+unsigned virtio_net_vcpu(unsigned pair, unsigned pairs, unsigned vcpus)
+{
+	unsigned more = vcpus % pairs;
+
+	return pair * (vcpus / pairs) + (pair < more ? pair : more);
+}
+
 void virtio_net_nodes(const struct virtio_net *n, node_t node[VIRTIO_QUEUES_MAX])
 {
 	for (unsigned i = 0; i < n->c.ferry.pairs; i++)
@@ -370,7 +378,7 @@ static int queue_make(struct virtio_net *n, unsigned i)
 	q->index = i;
 	if (i % 2 == 0)
 		return 0;
-	q->batch = malloc(FERRY_BATCH_MAX);
+	q->batch = malloc(FERRY_BATCH_HEAD + FERRY_BATCH_MAX);
 	return q->batch ? 0 : -ENOMEM;
 }
 

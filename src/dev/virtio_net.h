@@ -26,6 +26,10 @@ struct virtio_net;
 /* -ENOMEM. Then plane_add what virtio_net_dev says, with the nodes that virtio_net_nodes says. */
 int virtio_net_open(struct virtio_net **out, const struct virtio_net_config *c) MUST_CHECK;
 struct virtio_dev virtio_net_dev(struct virtio_net *n);
+
+/* The first vCPU that a queue pair belongs to; there are no fewer vCPUs than pairs. Linux gives each pair a run of CPUs, the first ones one more where it does not come
+ * out even (virtnet_set_affinity in drivers/net/virtio_net.c). */
+unsigned virtio_net_vcpu(unsigned pair, unsigned pairs, unsigned vcpus);
 void virtio_net_nodes(const struct virtio_net *n, node_t node[VIRTIO_QUEUES_MAX]);
 
 /* The link begins to deliver, once the planes can send; it ends before plane_halt. */

@@ -100,6 +100,23 @@ static int peer_flush(struct hub *h, unsigned n)
 	return 0;
 }
 
+/* Called with the peer's lock. */
+static int peer_send(struct hub *h, unsigned n, const uint8_t *frame, size_t bytes)
+{
+	struct peer *p = &h->peer[n];
+	int err;
+
+	if (p->first || link_pending(p->link)) {
+		err = peer_queue(h, p, frame, bytes);
+		return err ? err : peer_flush(h, n);
+	}
+	err = link_send(p->link, frame, bytes);
+	if (err && err != -EAGAIN)
+		return err;
+	peer_watch(h, n, err == -EAGAIN);
+	return 0;
+}
+
 int hub_send(struct hub *h, node_t to, const uint8_t *frame, size_t bytes)
 {
 	struct peer *p = &h->peer[to.v];
@@ -108,11 +125,10 @@ int hub_send(struct hub *h, node_t to, const uint8_t *frame, size_t bytes)
 	ensure(bytes > 0);
 	pthread_mutex_lock(&p->lock);
 	if (p->link)
-		err = peer_queue(h, p, frame, bytes);
+		err = peer_send(h, to.v, frame, bytes);
 	if (!err) {
 		p->bytes_sent += bytes;
 		p->messages_sent++;
-		err = peer_flush(h, to.v);
 	}
 	pthread_mutex_unlock(&p->lock);
 	return err;

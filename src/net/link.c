@@ -163,6 +163,39 @@ int link_queue(struct link *l, const uint8_t *head, size_t head_bytes, const uin
 	return 0;
 }
 
+/* How much the kernel takes now, -EAGAIN for none. */
+static ssize_t link_give(struct link *l, const uint8_t *at, size_t bytes)
+{
+	ssize_t n;
+
+	do
+		n = send(l->fd, at, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	l->count.sends++;
+	l->count.bytes_sent += (uint64_t)n;
+	return n;
+}
+
+int link_send(struct link *l, const uint8_t *frame, size_t bytes)
+{
+	struct buffer *b = &l->out;
+	ssize_t gone;
+
+	check_frame(frame, bytes, 0);
+	ensure(!buffer_used(b));
+	gone = link_give(l, frame, bytes);
+	if (gone < 0 && gone != -EAGAIN)
+		return (int)gone;
+	if (gone < 0)
+		gone = 0;
+	memcpy(b->at + b->to, frame + gone, bytes - (size_t)gone);
+	b->to += bytes - (size_t)gone;
+	l->count.frames_sent++;
+	return buffer_used(b) ? -EAGAIN : 0;
+}
+
 size_t link_pending(const struct link *l)
 {
 	return buffer_used(&l->out);
@@ -178,14 +211,10 @@ int link_flush(struct link *l)
 	struct buffer *b = &l->out;
 
 	while (buffer_used(b)) {
-		ssize_t n = send(l->fd, b->at + b->from, buffer_used(b), MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n = link_give(l, b->at + b->from, buffer_used(b));
 
-		if (n < 0 && errno == EINTR)
-			continue;
 		if (n < 0)
-			return -errno;
-		l->count.sends++;
-		l->count.bytes_sent += (uint64_t)n;
+			return (int)n;
 		buffer_take(b, (size_t)n);
 	}
 	return 0;

@@ -49,6 +49,9 @@ const struct link_count *link_count(const struct link *l);
  * encoder refused) is our bug: asserts. */
 int link_queue(struct link *l, const uint8_t *head, size_t head_bytes, const uint8_t *page) MUST_CHECK;
 
+/* As link_queue and link_flush of one frame, but with nothing pending: what the kernel takes at once is not copied. 0, -EAGAIN, or the stream is dead. */
+int link_send(struct link *l, const uint8_t *frame, size_t bytes) MUST_CHECK;
+
 /* Bytes queued and not yet taken by the kernel; bytes that still fit. */
 size_t link_pending(const struct link *l);
 size_t link_room(const struct link *l);

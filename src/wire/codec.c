@@ -50,7 +50,7 @@ static void put_bytes(struct wire_out *o, const void *from, size_t n)
 {
 	uint8_t *to = out_take(o, n);
 
-	if (to && n)
+	if (to && n && to != from)
 		memcpy(to, from, n);
 }
 

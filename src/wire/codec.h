@@ -31,7 +31,7 @@ struct wire_text { char s[WIRE_STR_MAX]; };
 struct wire_name { char s[NAME_BYTES]; };
 
 /* Field kinds of the message lists. name: a short identifier; text: a sentence, path or command line; both sent as u16 length + bytes, no 0
- * inside. blob: u32 length + bytes. page: PAGE_BYTES bytes, always the last field. */
+ * inside. blob: u32 length + bytes, which may stand where they go already. page: PAGE_BYTES bytes, always the last field. */
 typedef uint8_t wire_u8;
 typedef uint16_t wire_u16;
 typedef uint32_t wire_u32;

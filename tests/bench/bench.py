@@ -7,7 +7,8 @@ be compared; where a figure has a target the table says whether it is met. Exit 
           pages that most of them fell on
   lemp    web pages a second from nginx, PHP and MariaDB, one vCPU a node against the same vCPUs on one core, over how long a page computes; drawn to
           the file of --svg as well. Some ten minutes where nodes are simulated and nothing else runs
-  disk    fio on disks of the vCPU's own node and of another, remote faults a request, and QEMU's virtio-blk on one node (disk.py here)"""
+  disk    fio on disks of the vCPU's own node and of another, remote faults a request, and QEMU's virtio-blk on one node (disk.py here)
+  net     iperf3 from the vCPU of the network card's node and from another, and QEMU's virtio-net on one node (net.py here)"""
 
 import argparse
 import json
@@ -23,9 +24,10 @@ import curve  # noqa: E402
 import demo  # noqa: E402
 import disk  # noqa: E402
 import lemp  # noqa: E402
+import net  # noqa: E402
 import report  # noqa: E402
 
-PARTS = ("fault", "jobs", "boot", "lemp", "disk")
+PARTS = ("fault", "jobs", "boot", "lemp", "disk", "net")
 LENGTHS = [(25, 24), (40, 20), (250, 10), (500, 8)]  # of pages, in ms of computation, and how many; two for each worker at a time
 PAGES_TARGET, PAGES_TARGET_MS = 1.8, 250
 
@@ -152,6 +154,8 @@ def measure(options, progress):
         yield from measure_lemp(options, progress)
     if "disk" in parts:
         yield from disk.measure(options, progress, Figure)
+    if "net" in parts:
+        yield from net.measure(options, progress, Figure)
     if "jobs" in parts:
         yield from measure_jobs(options, progress, 2, ">= 1.9")
         if options.four:
@@ -160,14 +164,14 @@ def measure(options, progress):
 
 def parse():
     p = argparse.ArgumentParser(prog="./bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("parts", nargs="*", metavar="PART", help="fault, jobs, boot, lemp, disk (default: all)")
+    p.add_argument("parts", nargs="*", metavar="PART", help="fault, jobs, boot, lemp, disk, net (default: all)")
     p.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     p.add_argument("--four", action="store_true", help="jobs on four nodes too: slow where nodes are simulated")
     p.add_argument("--append", default="", metavar="TEXT", help="more for the guest kernel's command line, to see what an option does to a boot or to pages")
     p.add_argument("--page", type=int, action="append", choices=[ms for ms, _ in LENGTHS], help="lemp: only pages of so many ms. Repeatable")
     p.add_argument("--mips", type=int, default=2000, metavar="N", help="lemp: million instructions a second of a simulated CPU (default 2000)")
     p.add_argument("--svg", metavar="FILE", help="lemp: where to draw the curve (default lemp.svg in the build directory)")
-    p.add_argument("--scale", type=int, default=100, metavar="PERCENT", help="disk: shorter or longer runs (default 100)")
+    p.add_argument("--scale", type=int, default=100, metavar="PERCENT", help="disk, net: shorter or longer runs (default 100)")
     p.add_argument("--in-memory", action="store_true", help="disk: on two nodes also on a disk in memory")
     p.add_argument("--sim", choices=["bochs", "tcg", "host"], help="as in ./lab")
     p.add_argument("--timeout", type=float, default=1800, metavar="SECONDS", help="for each set of VMs (default 1800)")

@@ -139,6 +139,45 @@ TEST(output_is_bounded_and_comes_out_whole_after_a_jam)
 	pair_close(&p);
 }
 
+/* Nothing queued, link_send after link_send until the socket takes but a part; then the far side reads all, in order. */
+TEST(what_is_sent_at_once_comes_out_whole_after_a_jam)
+{
+	static uint8_t frame[WIRE_FRAME_MAX], blob[40000], in[WIRE_FRAME_MAX];
+	struct pair p;
+	size_t bytes, all = 0, at = 0;
+	unsigned sent = 0;
+	int err = 0;
+
+	CHECK(pair_open(&p, 0));
+	while (!err) {
+		memset(blob, (int)sent, sizeof blob);
+		bytes = peer_put_net_frames(&(struct peer_net_frames){.queue = (uint16_t)sent, .data = {blob, sizeof blob}}, frame, sizeof frame);
+		err = link_send(p.link, frame, bytes);
+		all += bytes;
+		sent++;
+	}
+	CHECK_EQ(err, -EAGAIN);
+	CHECK(sent > 1 && link_pending(p.link) > 0 && link_pending(p.link) <= bytes);
+	CHECK_EQ(link_count(p.link)->frames_sent, sent);
+	for (unsigned i = 0; i < sent; i++) {
+		struct peer_net_frames m;
+
+		for (at = 0; at < bytes;) {
+			ssize_t n = recv(p.far, in + at, bytes - at, MSG_DONTWAIT);
+
+			if (n < 0 && errno == EAGAIN)
+				CHECK(link_flush(p.link) == 0 || link_pending(p.link) > 0);
+			at += n > 0 ? (size_t)n : 0;
+		}
+		CHECK_EQ(peer_get_net_frames(in + WIRE_HEADER_BYTES, bytes - WIRE_HEADER_BYTES, &m), 0);
+		CHECK_EQ(m.queue, i);
+		CHECK(m.data.bytes == sizeof blob && m.data.at[0] == (uint8_t)i && memcmp(m.data.at, m.data.at + 1, sizeof blob - 1) == 0);
+	}
+	CHECK_EQ(link_pending(p.link), 0);
+	CHECK_EQ(link_count(p.link)->bytes_sent, all);
+	pair_close(&p);
+}
+
 TEST(a_header_that_is_not_ours_ends_the_stream)
 {
 	static const uint8_t bad[][8] = {

@@ -20,7 +20,7 @@ enum { USUAL = MRG | CTRL_VQ | CTRL_RX | MQ, CONFIG_AT = RIG_BAR + 0x2000, NEEDS
 struct fake {
 	pthread_mutex_t lock; /* guards what follows */
 	struct nic_calls calls;
-	struct { uint8_t at[2048]; size_t bytes; } sent[SENT_MAX];
+	struct { uint8_t at[FRAME_ROOM]; size_t bytes; } sent[SENT_MAX];
 	unsigned count, resumed, offload;
 	uint64_t bytes;
 };
@@ -567,10 +567,13 @@ TEST(net_carries_offloads)
 	at = driver_at(&r->p.d, slot(TX1, 0));
 	memcpy(at, &good, sizeof good);
 	make_frame(at + HDR, 65000, 1, 2, 9);
+	for (unsigned i = 42; i < 65000; i++)
+		at[HDR + i] = (uint8_t)(i * i >> 4);
 	offer(r, TX1, 0, slot(TX1, 0), HDR + 65000, 0); /* two messages */
 	UNTIL(r, fake_count(&r->link) == 1);
 	CHECK_EQ(r->link.sent[0].bytes, 10 + 65000);
 	CHECK(memcmp(r->link.sent[0].at, at, 10) == 0);
+	CHECK(memcmp(r->link.sent[0].at + 10, at + HDR, 65000) == 0);
 	bad.gso_type = 4;
 	memcpy(at, &bad, sizeof bad);
 	offer(r, TX1, 0, slot(TX1, 0), 1000, 0);

@@ -1,5 +1,6 @@
 /* dev/outfit: which node serves which queue of a disk. */
 #include "dev/outfit.h"
+#include "dev/virtio_net.h"
 #include "tests/test.h"
 #include "tests/unit/virtio_driver.h"
 #include "wire/peer.h"
@@ -60,4 +61,15 @@ TEST(outfit_serves_each_vcpus_queue_on_its_node)
 	CHECK(right(3, 3, 1, 2));
 	CHECK(right(32, 32, 5, 20));
 	CHECK(right(64, 32, 32, 48)); /* two vCPUs a queue, and none of them elsewhere */
+}
+
+TEST(net_spreads_pairs_as_linux_does)
+{
+	for (unsigned i = 0; i < 15; i++) {
+		CHECK_EQ(virtio_net_vcpu(i, 15, 15), i);
+		CHECK_EQ(virtio_net_vcpu(i, 15, 16), i ? i + 1 : 0); /* pair 0 has two */
+		CHECK_EQ(virtio_net_vcpu(i, 15, 30), 2 * i);
+		CHECK_EQ(virtio_net_vcpu(i, 15, 64), i < 4 ? 5 * i : 4 * i + 4);
+	}
+	CHECK_EQ(virtio_net_vcpu(1, 2, 2), 1);
 }
