@@ -89,7 +89,6 @@ static int signal_unmasked_inside(struct vcpu *v, const sigset_t *mask)
  * would turn back before the timers. */
 int vcpu_state_settle(struct vcpu *v)
 {
-	const struct timespec now = {0};
 	sigset_t kick, before, inside;
 	int err, out;
 
@@ -105,11 +104,9 @@ int vcpu_state_settle(struct vcpu *v)
 		err = -pthread_kill(pthread_self(), VCPU_KICK_SIGNAL);
 	__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 	out = err || ioctl(v->fd, KVM_RUN, 0) < 0 ? -errno : 0;
-	while (sigtimedwait(&kick, NULL, &now) > 0)
-		;
-	if (signal_unmasked_inside(v, NULL) < 0 && !err)
-		err = -errno;
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_sigmask(SIG_SETMASK, &before, NULL); /* now the signal's handler runs, and it is pending no more */
+	if (!err)
+		err = signal_unmasked_inside(v, NULL);
 	if (err)
 		return err;
 	return out == -EINTR || out == -EAGAIN ? 0 : out ? out : -EAGAIN;

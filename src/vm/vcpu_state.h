@@ -20,8 +20,8 @@ struct vcpu_shape {
 int vcpu_state_shape(struct vcpu_shape *shape, int kvm_fd, int vm_fd, struct failure *f) MUST_CHECK;
 
 /* Bring the vCPU to rest: an access to a device that it came out for is completed, and a timer that has run out becomes a pending interrupt. The guest executes
- * nothing besides. Kicks are consumed, and their handler must be there (vcpu_kick_init): look for what they meant afterwards. -EAGAIN: it came out with another
- * access, which is in v->run: serve it, call again. */
+ * nothing besides. Kicks are consumed: look for what they meant afterwards; their handler must be there (vcpu_kick_init), the signal not blocked. -EAGAIN: it
+ * came out with another access, which is in v->run: serve it, call again. */
 int vcpu_state_settle(struct vcpu *v) MUST_CHECK;
 
 /* Settles it, and takes its state; what it has is not changed besides. -EAGAIN as vcpu_state_settle. Nothing may arrive in its LAPIC meanwhile. */
