@@ -139,6 +139,7 @@ def boot(tessera, image, folder):
     said = text[text.index("MARK begin"):text.rindex("MARK end")]
     check("seeded\n" in said and "MarkOfTheTest" in said, f"the seed was not applied: {said}")
     check("ACTIVE: active active active active\n" in said and "ENABLED: disabled disabled\n" in said, f"not what an image runs: {said}")
+    check("fsck not present" not in text, "the initrd does not check the root")
     check("FAILED:\n" in said and "rw" in said, f"units failed: {said}")
 
 
