@@ -14,7 +14,7 @@ struct queue {
 	node_t node;
 	struct vqueue server; /* where node is this one */
 	_Atomic uint64_t bell;
-	uint64_t armed;       /* what KVM listens for, 0: nothing; of who wires */
+	uint64_t armed;       /* what KVM listens for, 0: nothing; the keeper's */
 	pthread_mutex_t lock; /* guards wire */
 	struct plane_wire wire;
 };
@@ -34,6 +34,12 @@ struct plane {
 	unsigned here; /* queues that are served here */
 	struct queue *served[PLANE_DEVICES_MAX * VIRTIO_QUEUES_MAX];
 	_Atomic uint64_t bells, sent, raised;
+	struct worker keeper; /* tells KVM of doorbells; open when there is somebody to tell */
+	_Atomic uint64_t wires;
+	pthread_mutex_t lock; /* guards kept, halted */
+	pthread_cond_t settled;
+	uint64_t kept;        /* so many of 'wires' has KVM heard of */
+	bool halted;
 };
 
 enum { FRAME_BYTES = 128 };
@@ -115,15 +121,49 @@ static void on_broken(void *owner, unsigned queue)
 
 /* --- life --- */
 
+/* Let KVM ring the server's worker. Rings that are no more for it, or were lost in between, do not matter: a start looks at the ring, and a bell that is no
+ * bell any more rings for nothing. */
+static void queue_arm(struct queue *q, uint64_t bell)
+{
+	struct plane_config *c = &q->device->plane->c;
+
+	if (q->armed == bell)
+		return;
+	if (q->armed && c->doorbell(c->user, q->armed, q->server.worker.bell, false))
+		log_warn("plane: KVM keeps a doorbell at 0x%llx", (unsigned long long)q->armed);
+	q->armed = bell && c->doorbell(c->user, bell, q->server.worker.bell, true) == 0 ? bell : 0;
+}
+
+static void keeper_work(void *arg)
+{
+	struct plane *p = arg;
+	uint64_t wires = atomic_load(&p->wires);
+
+	for (unsigned i = 0; i < p->here; i++)
+		queue_arm(p->served[i], atomic_load(&p->served[i]->bell));
+	pthread_mutex_lock(&p->lock);
+	p->kept = wires;
+	pthread_mutex_unlock(&p->lock);
+	pthread_cond_broadcast(&p->settled);
+}
+
 int plane_open(struct plane **out, const struct plane_config *c)
 {
 	struct plane *p = calloc(1, sizeof *p);
+	int err = 0;
 
 	if (!p)
 		return -ENOMEM;
 	p->c = *c;
-	*out = p;
-	return 0;
+	pthread_mutex_init(&p->lock, NULL);
+	pthread_cond_init(&p->settled, NULL);
+	if (c->doorbell)
+		err = worker_open(&p->keeper, "doorbells", keeper_work, p);
+	if (err)
+		free(p);
+	else
+		*out = p;
+	return err;
 }
 
 void plane_hush(struct plane *p)
@@ -134,7 +174,14 @@ void plane_hush(struct plane *p)
 
 void plane_halt(struct plane *p)
 {
-	for (unsigned i = 0; p && i < p->here; i++)
+	if (!p)
+		return;
+	worker_close(&p->keeper); /* before the eventfds of its doorbells */
+	pthread_mutex_lock(&p->lock);
+	p->halted = true;
+	pthread_mutex_unlock(&p->lock);
+	pthread_cond_broadcast(&p->settled);
+	for (unsigned i = 0; i < p->here; i++)
 		vqueue_close(&p->served[i]->server);
 }
 
@@ -218,26 +265,15 @@ bool plane_stop(struct plane *p, unsigned device, unsigned queue)
 	return false;
 }
 
-/* Let KVM ring the server's worker. Rings that are no more for it, or were lost in between, do not matter: a start looks at the ring, and a bell that is no
- * bell any more rings for nothing. */
-static void queue_arm(struct queue *q, uint64_t bell)
-{
-	struct plane_config *c = &q->device->plane->c;
-
-	if (!c->doorbell || q->armed == bell)
-		return;
-	if (q->armed && c->doorbell(c->user, q->armed, q->server.worker.bell, false))
-		log_warn("plane: KVM keeps a doorbell at 0x%llx", (unsigned long long)q->armed);
-	q->armed = bell && c->doorbell(c->user, bell, q->server.worker.bell, true) == 0 ? bell : 0;
-}
-
 static void queue_wire(struct queue *q, const struct plane_wire *w)
 {
 	pthread_mutex_lock(&q->lock);
 	q->wire = *w;
 	pthread_mutex_unlock(&q->lock);
-	atomic_store(&q->bell, w->bell);
-	queue_arm(q, w->bell);
+	if (atomic_exchange(&q->bell, w->bell) == w->bell || !q->device->plane->c.doorbell)
+		return;
+	atomic_fetch_add(&q->device->plane->wires, 1);
+	worker_ring(&q->device->plane->keeper);
 }
 
 void plane_wire(struct plane *p, unsigned device, unsigned queue, const struct plane_wire *w)
@@ -259,6 +295,16 @@ void plane_ring(struct plane *p, unsigned device, unsigned queue)
 		vqueue_ring(&q->server);
 	else
 		PLANE_SAY(p, q->node, queue_ring, .device = (uint8_t)device, .queue = (uint16_t)queue);
+}
+
+void plane_settle(struct plane *p)
+{
+	uint64_t wires = atomic_load(&p->wires);
+
+	pthread_mutex_lock(&p->lock);
+	while (p->kept < wires && !p->halted)
+		pthread_cond_wait(&p->settled, &p->lock);
+	pthread_mutex_unlock(&p->lock);
 }
 
 int plane_send(struct plane *p, node_t to, const uint8_t *frame, size_t bytes)

@@ -22,7 +22,7 @@ struct plane_config {
 	/* Send a frame to another node's plane: on the io stream when bulk, else on the bus stream. -errno: it is gone. May be NULL on a single node. */
 	int (*send)(void *user, node_t to, bool bulk, const uint8_t *frame, size_t bytes);
 	/* KVM is to count writes to this address in the eventfd fd instead of leaving the guest (on), or no longer. -errno: it does not, and plane_bell is
-	 * called. May take as long as a vCPU waits for a page. May be NULL: always so. */
+	 * called. May take as long as any vCPU waits for a page, so it is called on a thread of the plane's own. May be NULL: always so. */
 	int (*doorbell)(void *user, uint64_t addr, int fd, bool on);
 	void *user;
 };
@@ -80,6 +80,10 @@ int plane_send(struct plane *p, node_t to, const uint8_t *frame, size_t bytes) M
 
 /* For devices, on the devices' node, no lock of theirs held: what config_read shows has changed. */
 void plane_changed(struct plane *p, unsigned device);
+
+/* Wait until KVM has heard of all doorbells that were wired here. For a vCPU that has written to a register, before it goes on: what it writes next where a
+ * doorbell was is for whatever is there now. No lock held; may take as long as 'doorbell'. */
+void plane_settle(struct plane *p);
 
 /* A vCPU of this node writes there, and KVM did not know what that means: true when that was the doorbell of a queue served here, which has been rung. */
 bool plane_bell(struct plane *p, uint64_t addr);

@@ -143,14 +143,18 @@ static int sink_access(void *owner, vcpu_t vcpu, enum bus_space space, uint64_t 
 {
 	struct machine *m = owner;
 	struct machine_vcpu_stats *stats = &m->cpu[vcpu.v].stats;
+	int err = 0;
 
 	(*(space == BUS_PIO ? &stats->io : &stats->mmio))++;
 	if (write && space == BUS_MMIO && plane_bell(outfit_plane(m->outfit), addr))
 		return 0;
-	if (!m->board)
-		return m->c.hooks.io(m->c.hooks.owner, vcpu, space, addr, data, bytes, write);
-	machine_io(m, space, addr, data, bytes, write);
-	return 0;
+	if (m->board)
+		machine_io(m, space, addr, data, bytes, write);
+	else
+		err = m->c.hooks.io(m->c.hooks.owner, vcpu, space, addr, data, bytes, write);
+	if (write)
+		plane_settle(outfit_plane(m->outfit));
+	return err;
 }
 
 /* Only a guest that programs a level-triggered pin gets here, though the tables call all of them edge-triggered; on another node its EOI is lost. */

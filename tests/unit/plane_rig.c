@@ -53,6 +53,10 @@ static int side_doorbell(void *user, uint64_t addr, int fd, bool on)
 	unsigned n = user == &side[0] ? 0 : 1, i = 0;
 	struct plane_rig *r = side[n].r;
 
+	pthread_mutex_lock(&r->lock);
+	while (r->slow)
+		pthread_cond_wait(&r->changed, &r->lock);
+	pthread_mutex_unlock(&r->lock);
 	while (i < RIG_BELLS && (on ? r->armed[n][i].fd != 0 : r->armed[n][i].fd != fd || r->armed[n][i].addr != addr))
 		i++;
 	if (i == RIG_BELLS)
@@ -158,6 +162,8 @@ int rig_settle(struct plane_rig *r)
 			first = got[n] < 0 && !first ? got[n] : first;
 		}
 	} while (got[0] || got[1]);
+	for (unsigned n = 0; n < RIG_NODES && !r->slow; n++)
+		plane_settle(r->plane[n]);
 	return first;
 }
 

@@ -20,6 +20,7 @@ struct plane_rig {
 	pthread_cond_t changed;
 	struct rig_frame frame[RIG_NODES][RIG_FRAMES]; /* for node i, not delivered yet */
 	unsigned frames[RIG_NODES], sent[RIG_NODES];   /* waiting; ever */
+	bool slow;   /* each node's KVM waits with doorbells until this is false */
 	bool prompt; /* bulk frames are delivered at once, by the sender */
 	struct { uint64_t addr; int fd; } armed[RIG_NODES][RIG_BELLS]; /* what each node's KVM listens for; fd 0: free */
 };
