@@ -95,7 +95,7 @@ def follow(lines, progress, titles):
             print(line, end="", file=sys.stderr)
             continue
         found = SAID.fullmatch(said)
-        what = f"{found[2]} pages of {found[1]} ms, {found[3]} a second" if found else next((TOLD[key] for key in TOLD if said == key or said.startswith(key + " ")), None)
+        what = f"{found[2]} pages of {found[1]} ms, {found[3]} a second" if found else TOLD.get(" ".join(said.split()[:2]))
         if what or said.startswith(("failed", "guest failed", "|")):
             progress.say(f"{titles[name]}: {what or said}")
 
