@@ -102,7 +102,7 @@ def make_initrd(out, work, asset_dir, sim):
 def boot_version(sim):
     """Changes when anything that a kept machine was booted from changes."""
     h = hashlib.sha256()
-    simulator = ("bochs-build", "bochs.patch") if sim == "bochs" else ()
+    simulator = ("bochs-build", "bochs.patch") if sim == "bochs" else ("tsc.c",)
     for name in ("agent.c", "outer-init", "initrd.py", f"{sim}.py", "bootdisk.py", "bootsector.S", "forkserver.c", *simulator):
         with open(os.path.join(HERE, name), "rb") as f:
             h.update(f.read())
