@@ -40,6 +40,7 @@ struct berth {
 struct way {
 	uint32_t away;      /* cost of what the receive queue's node has; guarded by the ferry's lock */
 	uint64_t full_ms;   /* since when it has found no room; 0: it has. Guarded, too */
+	uint32_t owed;      /* credit that the transmit queue gets when the link is no longer busy; guarded */
 	struct batch *to_guest; /* not full yet, or NULL; the link's thread's */
 	struct batch *coming;   /* from the guest, in several messages; of the io streams' thread */
 };
@@ -51,7 +52,7 @@ struct ferry {
 	/* Where the link is. */
 	struct steer steer;
 	struct way way[FERRY_PAIRS_MAX];
-	pthread_mutex_t lock; /* guards paused and each way's away and full_ms */
+	pthread_mutex_t lock; /* guards paused and each way's away, full_ms and owed */
 	bool paused;          /* the link waits for credit */
 	_Atomic uint64_t lost;
 };
@@ -310,6 +311,25 @@ static void on_flush(void *user)
 		way_flush(f, i);
 }
 
+/* Those whose frames it has taken may send more. */
+static void on_drained(void *user)
+{
+	struct ferry *f = user;
+
+	for (unsigned i = 0; i < f->c.pairs; i++) {
+		uint32_t cost;
+
+		pthread_mutex_lock(&f->lock);
+		cost = f->way[i].owed;
+		f->way[i].owed = 0;
+		pthread_mutex_unlock(&f->lock);
+		if (cost)
+			FERRY_SAY(f, f->c.pair_node[i], net_credit, .queue = (uint16_t)(2 * i + 1), .cost = cost);
+		else if (node_eq(f->c.pair_node[i], f->c.self))
+			plane_ring(f->c.plane, f->c.device, 2 * i + 1);
+	}
+}
+
 static void on_link(void *user, bool up)
 {
 	struct ferry *f = user;
@@ -431,7 +451,7 @@ bool ferry_room(struct ferry *f, unsigned queue, uint32_t used)
 	bool room = used + FERRY_RECORD_MAX <= FERRY_BATCH_MAX;
 
 	if (!room || ferry_has_link(f))
-		return room;
+		return room && (used || !f->c.link.busy(f->c.link.link));
 	pthread_mutex_lock(&q->lock);
 	room = q->away + used + FERRY_RECORD_MAX + FERRY_BATCH_COST <= FERRY_WINDOW;
 	pthread_mutex_unlock(&q->lock);
@@ -458,6 +478,8 @@ static int on_frames_out(struct ferry *f, node_t from, const struct peer_net_fra
 {
 	unsigned pair = m->queue / 2;
 	struct batch *b;
+	uint32_t cost;
+	bool busy;
 	int got;
 
 	if (!ferry_has_link(f) || !node_eq(from, f->c.pair_node[pair]))
@@ -466,8 +488,14 @@ static int on_frames_out(struct ferry *f, node_t from, const struct peer_net_fra
 	if (got <= 0)
 		return got;
 	link_send(f, pair, b->data, b->bytes);
-	FERRY_SAY(f, from, net_credit, .queue = m->queue, .cost = b->bytes + FERRY_BATCH_COST);
+	cost = b->bytes + FERRY_BATCH_COST;
 	free(b);
+	pthread_mutex_lock(&f->lock); /* on_drained comes after it is no longer busy, and takes this lock */
+	busy = f->c.link.busy(f->c.link.link);
+	f->way[pair].owed += busy ? cost : 0;
+	pthread_mutex_unlock(&f->lock);
+	if (!busy)
+		FERRY_SAY(f, from, net_credit, .queue = m->queue, .cost = cost);
 	return 0;
 }
 
@@ -601,7 +629,7 @@ int ferry_open(struct ferry **out, const struct ferry_config *c)
 
 int ferry_start(struct ferry *f)
 {
-	struct nic_calls calls = {.receive = on_receive, .flush = on_flush, .link = on_link, .user = f};
+	struct nic_calls calls = {.receive = on_receive, .flush = on_flush, .drained = on_drained, .link = on_link, .user = f};
 	int err = ferry_has_link(f) ? f->c.link.start(f->c.link.link, &calls) : 0;
 
 	f->started = ferry_has_link(f) && !err;

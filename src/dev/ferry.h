@@ -7,9 +7,10 @@
  *                              \--(elsewhere) net_frames, net_credit--/
  *
  * Frames go in batches: records of u32 bytes, struct ferry_hdr, frame. Bounds: what of a queue is under way to the other node, or staged, costs at most
- * FERRY_WINDOW; who receives gives credit back when it has passed a batch on. Without credit a transmit queue waits (its worker is rung), and so does the
- * link, since passt sends as fast as it is heard and is slow to repeat what gets lost. Only a queue that has given no credit for patience_ms, as one of a guest that
- * offers no buffers, has its frames dropped, so that it does not hold up the others. A peer that sends without credit is refused.
+ * FERRY_WINDOW; who receives gives credit back when it has passed a batch on, the link's node not while the link is busy. Without credit a transmit queue waits
+ * (its worker is rung), and so does the link, since passt sends as fast as it is heard and is slow to repeat what gets lost. Only a queue that has given no credit
+ * for patience_ms, as one of a guest that offers no buffers, has its frames dropped, so that it does not hold up the others. A peer that sends without credit is
+ * refused.
  *
  * Threads: open, start, halt, close belong to one owner; a queue's functions to its worker; message to the io streams. Locks: one a queue, one for the link's side;
  * leaves, not held while something is sent. */
@@ -45,6 +46,7 @@ struct ferry_link {
 	int (*send)(void *link, const struct iovec *frame, unsigned frames);
 	void (*resume)(void *link);
 	void (*offload)(void *link, unsigned tun_flags); /* with offloads only */
+	bool (*busy)(void *link);
 	void *link;
 };
 

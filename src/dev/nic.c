@@ -189,6 +189,16 @@ void nic_offload(struct nic *n, unsigned tun_flags)
 	wake(n);
 }
 
+bool nic_busy(struct nic *n)
+{
+	bool busy;
+
+	pthread_mutex_lock(&n->lock);
+	busy = n->queued > 0;
+	pthread_mutex_unlock(&n->lock);
+	return busy;
+}
+
 void nic_resume(struct nic *n)
 {
 	atomic_store(&n->resume, true);
@@ -202,6 +212,8 @@ static void lose(struct nic *n)
 	n->queued = 0;
 	pthread_mutex_unlock(&n->lock);
 	n->calls.link(n->calls.user, false);
+	if (n->calls.drained)
+		n->calls.drained(n->calls.user);
 	if (n->calls.trouble)
 		n->calls.trouble(n->calls.user, -EPIPE, n->backend.lost);
 	else if (n->trouble)
@@ -214,6 +226,7 @@ static void lose(struct nic *n)
 static bool drain_queue(struct nic *n)
 {
 	ssize_t gone = 1;
+	bool empty;
 
 	pthread_mutex_lock(&n->lock);
 	while (n->queued && gone > 0) {
@@ -226,7 +239,10 @@ static bool drain_queue(struct nic *n)
 			n->queued -= (size_t)gone;
 		}
 	}
+	empty = !n->queued;
 	pthread_mutex_unlock(&n->lock);
+	if (empty && n->calls.drained)
+		n->calls.drained(n->calls.user);
 	return gone >= 0;
 }
 

@@ -4,7 +4,7 @@
  *
  *     nic_open -> nic_start -> link(up) ... nic_send, receive ... [link(down) for good] ... nic_close
  *
- * Losing frames is allowed, blocking is not: what the other side does not take at once waits in NIC_QUEUE_BYTES, what does not fit there is dropped and counted.
+ * Losing frames is allowed, blocking is not: what the other side does not take at once waits in NIC_QUEUE_BYTES (nic_busy); what has no room is dropped, and counted.
  * In the other direction nothing is dropped here: while receive() says "not now" the kernel holds frames, and TCP slows down.
  *
  * When passt dies, or the tap interface is taken away, the link goes down and stays down: frames sent are dropped and counted, the VM lives, trouble() says so once.
@@ -63,6 +63,7 @@ struct nic_calls {
 	/* A frame for the guest, its memory good until return. false: cannot take it now; it comes again after nic_resume, or after NIC_RETRY_MS. */
 	bool (*receive)(void *user, const uint8_t *frame, size_t bytes);
 	void (*flush)(void *user); /* after one or more receive(): nothing more for the moment. May be NULL */
+	void (*drained)(void *user); /* nic_busy() is no longer true. May be NULL */
 	void (*link)(void *user, bool up);
 	void (*trouble)(void *user, int err, const char *what); /* one line for a person; NULL: nic_config's */
 	void *user;
@@ -92,6 +93,9 @@ unsigned nic_head_bytes(const struct nic *n);
 
 /* From now on frames for the guest may come unfinished in these ways (TUN_F_*; none at first). Where there are heads. Any thread; takes effect soon. */
 void nic_offload(struct nic *n, unsigned tun_flags);
+
+/* The other side takes frames more slowly than they come: some wait here, and who can wait with more should. Any thread. */
+bool nic_busy(struct nic *n);
 
 /* receive() would take frames again. */
 void nic_resume(struct nic *n);

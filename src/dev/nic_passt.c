@@ -128,8 +128,7 @@ static int try_passt(int *fd, const struct nic_config *c, struct failure *f)
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return failure_set(f, -errno, "see that the node has descriptors left", "no socket to be had for a network card");
-	make_room(pair[0]);
-	make_room(pair[1]);
+	make_room(pair[1]); /* not ours: what passt finds at once it hands to a socket at once, and drops, too, what has no room there */
 	err = run_passt(pair[1], c, f);
 	close(pair[1]);
 	if (!err && fcntl(pair[0], F_SETFL, O_NONBLOCK) < 0)

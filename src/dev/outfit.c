@@ -114,6 +114,11 @@ static int link_send(void *link, const struct iovec *frame, unsigned frames)
 	return nic_send(link, frame, frames);
 }
 
+static bool link_busy(void *link)
+{
+	return nic_busy(link);
+}
+
 static void link_offload(void *link, unsigned tun_flags)
 {
 	nic_offload(link, tun_flags);
@@ -135,7 +140,7 @@ static int outfit_open_nic(struct outfit *o, unsigned i)
 
 	if (node_eq(c.ferry.self, c.ferry.link_node))
 		c.ferry.link = (struct ferry_link){.start = link_start, .stop = link_stop, .send = link_send, .resume = link_resume, .offload = link_offload,
-			.link = depot_nic(o->c.depot, i)};
+			.busy = link_busy, .link = depot_nic(o->c.depot, i)};
 	memcpy(c.mac, g->mac, sizeof c.mac);
 	c.ferry.pairs = o->c.vcpus < FERRY_PAIRS_MAX ? o->c.vcpus : FERRY_PAIRS_MAX;
 	for (unsigned p = 0; p < c.ferry.pairs; p++)

@@ -71,6 +71,11 @@ static void link_resume(void *link)
 {
 }
 
+static bool link_busy(void *link)
+{
+	return false;
+}
+
 static void link_offload(void *link, unsigned flags)
 {
 	ensure(rig.head && flags < 8);
@@ -210,7 +215,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	function_open(FUNCTION_RAM_MAX, (struct plane_config){.send = rig_send});
 	c.ferry.plane = function.plane;
 	if (rig.here)
-		c.ferry.link = (struct ferry_link){link_start, link_stop, link_send, link_resume, link_offload, &rig};
+		c.ferry.link = (struct ferry_link){link_start, link_stop, link_send, link_resume, link_offload, link_busy, &rig};
 	ensure(virtio_net_open(&rig.n, &c) == 0);
 	dev = virtio_net_dev(rig.n);
 	virtio_net_nodes(rig.n, node);

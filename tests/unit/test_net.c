@@ -1,6 +1,5 @@
-/* dev/virtio_net, dev/ferry and dev/steer on two nodes: pair 0 is served on node 0, pair 1 on node 1, and the link, which the test plays, is on either. */
+/* dev/virtio_net and dev/ferry on two nodes: pair 0 is served on node 0, pair 1 on node 1, and the link, which the test plays, is on either. */
 #include "base/ensure.h"
-#include "dev/steer.h"
 #include "dev/virtio_net.h"
 #include "tests/test.h"
 #include "tests/unit/absent.h"
@@ -22,6 +21,7 @@ struct fake {
 	struct nic_calls calls;
 	struct { uint8_t at[FRAME_ROOM]; size_t bytes; } sent[SENT_MAX];
 	unsigned count, resumed, offload;
+	atomic_bool busy;
 	uint64_t bytes;
 };
 
@@ -72,6 +72,11 @@ static void fake_offload(void *link, unsigned flags)
 	((struct fake *)link)->offload = flags;
 }
 
+static bool fake_busy(void *link)
+{
+	return atomic_load(&((struct fake *)link)->busy);
+}
+
 static unsigned fake_count(struct fake *f)
 {
 	unsigned n;
@@ -99,7 +104,7 @@ static struct net_rig *net_open_patient(unsigned link_node, bool offloads, unsig
 		c.ferry.self.v = (uint8_t)n;
 		c.ferry.link = (struct ferry_link){0};
 		if (n == link_node)
-			c.ferry.link = (struct ferry_link){fake_start, fake_stop, fake_send, fake_resume, fake_offload, &r->link};
+			c.ferry.link = (struct ferry_link){fake_start, fake_stop, fake_send, fake_resume, fake_offload, fake_busy, &r->link};
 		ensure(virtio_net_open(&r->n[n], &c) == 0);
 		dev[n] = virtio_net_dev(r->n[n]);
 		virtio_net_nodes(r->n[n], node);
@@ -276,42 +281,6 @@ TEST(net_sends_nothing_that_was_read_after_the_end)
 	net_close(r);
 }
 
-TEST(steer_follows_the_flow)
-{
-	static struct steer s;
-	uint8_t out[64], back[64], vlan[68];
-	unsigned seen = 0;
-
-	steer_init(&s);
-	make_frame(out, sizeof out, 1000, 80, 0);
-	CHECK_EQ(steer_choose(&s, out, sizeof out), 0);
-	steer_set_pairs(&s, 4);
-	memcpy(back, out, sizeof back);
-	memcpy(back + 26, out + 30, 4);
-	memcpy(back + 30, out + 26, 4);
-	memcpy(back + 34, out + 36, 2);
-	memcpy(back + 36, out + 34, 2);
-	for (unsigned pair = 0; pair < 4; pair++) {
-		steer_learn(&s, out, sizeof out, pair);
-		CHECK_EQ(steer_choose(&s, back, sizeof back), pair);
-	}
-	memcpy(vlan, back, 12);
-	memcpy(vlan + 12, (uint8_t[]){0x81, 0, 0, 5}, 4);
-	memcpy(vlan + 16, back + 12, sizeof back - 12);
-	CHECK_EQ(steer_choose(&s, vlan, sizeof vlan), 3);
-	steer_set_pairs(&s, 2); /* what was learned is no more, and nothing goes to a pair that is not used */
-	for (unsigned port = 1; port < 500; port++) {
-		make_frame(out, sizeof out, port, 80, 0);
-		CHECK(steer_choose(&s, out, sizeof out) < 2);
-		seen |= 1u << steer_choose(&s, out, sizeof out);
-	}
-	CHECK_EQ(seen, 3);
-	for (size_t n = 0; n < sizeof out; n++)
-		CHECK(steer_choose(&s, out, n) < 2);
-	out[13] = 6;
-	CHECK_EQ(steer_choose(&s, out, sizeof out), 0);
-}
-
 TEST(net_sends_from_every_node)
 {
 	for (unsigned link_node = 0; link_node < RIG_NODES; link_node++) {
@@ -441,6 +410,31 @@ TEST(net_waits_for_credit)
 	CHECK(used(r, TX1) < 16);
 	CHECK_EQ(fake_count(&r->link), 0);
 	UNTIL(r, used(r, TX1) == 16 && fake_count(&r->link) == 16);
+	net_close(r);
+}
+
+TEST(net_waits_for_a_busy_link)
+{
+	struct net_rig *r = net_open(0, false);
+
+	net_drive(r, USUAL);
+	atomic_store(&r->link.busy, true);
+	transmit(r, TX0, 0, 100, 1, 2);
+	for (unsigned i = 0; i < 16; i++) { /* more than there is credit for */
+		transmit(r, TX1, i % 8, 15000, 1, 2);
+		plane_ring(r->p.plane[1], 0, TX1);
+		if (i == 7)
+			UNTIL(r, used(r, TX1) == 8);
+	}
+	for (unsigned i = 0; i < 20; i++) {
+		CHECK_EQ(rig_settle(&r->p), 0);
+		sched_yield();
+	}
+	CHECK_EQ(used(r, TX0), 0);
+	CHECK(used(r, TX1) < 16);
+	atomic_store(&r->link.busy, false);
+	r->link.calls.drained(r->link.calls.user);
+	UNTIL(r, used(r, TX0) == 1 && used(r, TX1) == 16 && fake_count(&r->link) == 17);
 	net_close(r);
 }
 
