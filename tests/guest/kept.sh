@@ -38,5 +38,5 @@ END
 "$root/tools/lab/guest-initrd" -o "$work/packed" --job "$root/tests/guest/kept_job" --add "$work/recorder" --add "$work/verify.fio:verify.fio" $words || exit 1
 gzip -dc "$work/packed" >"$work/initrd" # unpacking is simulated too
 loop=$(find "$assets/modules/kernel" -name loop.ko)
-"$root/lab" --nodes 2 --lend cpus=1,memory=512M --share "$loop" --share "$work" --with mke2fs --with e2fsck --share /etc/mke2fs.conf --env LOOP="$loop" -- \
+"$root/lab" --nodes 2 --mips 2000 --lend cpus=1,memory=512M --share "$loop" --share "$work" --with mke2fs --with e2fsck --share /etc/mke2fs.conf --env LOOP="$loop" -- \
 	"$root/tests/guest/kept_cases.sh" "$assets" "$work" "$@"

@@ -66,7 +66,7 @@ in_mid_write() {
 	start written --disk $disks/raw,node=B --disk $disks/fs,node=B
 	await 'job: 0 wrote'
 	await 'job: 1 wrote'
-	await 'recorder: 0 kept 50'
+	await 'recorder: 0 kept 20'
 }
 
 kept() { sed -n "s/^recorder: $1 kept \([0-9]*\).*/\1/p" "$tmp/log" | tail -n 1; }
