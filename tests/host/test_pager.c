@@ -142,6 +142,40 @@ TEST(what_the_guest_frees_needs_no_frame)
 	bed_drop(&b);
 }
 
+struct held_up {
+	_Atomic int entered, go;
+};
+
+static void hold_up(struct pager_discard *d)
+{
+	struct held_up *h = d->user;
+
+	atomic_store(&h->entered, 1);
+	BED_AWAIT(atomic_load(&h->go));
+}
+
+/* A page is gone when its last writer has given it up, and not when that was asked for. */
+TEST(what_is_being_freed_is_not_yet_free)
+{
+	struct held_up h = {0};
+	_Atomic int done = 0;
+	struct pager_discard busy = {.first = 16, .pages = 1, .done = hold_up, .user = &h};
+	struct pager_discard d = {.first = 0, .pages = 1, .done = freed, .user = (void *)&done};
+
+	BED(b, 2, 16, 0, no_prefetch);
+	*bed_word(&b, 1, 0, 0) = 1;
+	CHECK_EQ(pager_free(b.pager[1], &busy), 0);
+	BED_AWAIT(atomic_load(&h.entered)); /* node 1 answers nobody now */
+	uint64_t sent = bed_stats(&b, 0).peer[1].messages_sent;
+	CHECK_EQ(pager_free(b.pager[0], &d), 0);
+	BED_AWAIT(bed_stats(&b, 0).peer[1].messages_sent > sent);
+	CHECK_EQ(atomic_load(&done), 0);
+	atomic_store(&h.go, 1);
+	BED_AWAIT(atomic_load(&done));
+	CHECK_EQ(*bed_word(&b, 0, 0, 0), 0);
+	bed_drop(&b);
+}
+
 /* Who writes a page while it is being freed keeps it; nobody gets stuck. */
 TEST(pages_freed_while_they_are_used)
 {
